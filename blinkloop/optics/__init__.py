@@ -1,0 +1,1 @@
+"""PSF, camera and photophysics."""

@@ -1,0 +1,43 @@
+"""Words all rooms share: model card, camera and PSF descriptions, tables."""
+
+from __future__ import annotations
+
+from blinkloop.schema.camera import CameraSettings
+from blinkloop.schema.card import (
+    CARD_FORMAT_VERSION,
+    CARD_KEY,
+    Architecture,
+    DetectionSettings,
+    ModelCard,
+    Scaling,
+    Tolerances,
+    TrainingRanges,
+)
+from blinkloop.schema.psf import GaussianPsfSettings, PsfSettings, SplinePsfSettings
+from blinkloop.schema.table import (
+    DETECTION_COLUMNS,
+    EMITTER_DTYPE,
+    LOCALIZATION_DTYPE,
+    LocalizationTable,
+    empty_emitters,
+)
+
+__all__ = [
+    "CARD_FORMAT_VERSION",
+    "CARD_KEY",
+    "DETECTION_COLUMNS",
+    "EMITTER_DTYPE",
+    "LOCALIZATION_DTYPE",
+    "Architecture",
+    "CameraSettings",
+    "DetectionSettings",
+    "GaussianPsfSettings",
+    "LocalizationTable",
+    "ModelCard",
+    "PsfSettings",
+    "Scaling",
+    "SplinePsfSettings",
+    "Tolerances",
+    "TrainingRanges",
+    "empty_emitters",
+]
