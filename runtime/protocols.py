@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.records import Frame, FrameResult, Gap, Roi
 
 __all__ = [
@@ -66,6 +67,10 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str: ...
+    def set_camera(self, maps: CameraMaps) -> None:
+        """Use these maps from the next step on: 1 x 1, or of the frames' size."""
+        ...
+
     def step(
         self, frames: npt.NDArray[np.float32], *, segment_start: bool
     ) -> BackendOutput:

@@ -1,0 +1,119 @@
+"""Inputs and outputs every streaming graph must have (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blinkloop.errors import InputError
+from blinkloop.schema import DETECTION_COLUMNS, ModelCard
+
+__all__ = ["MAPS", "STEP_OUTPUTS", "Port", "check_contract"]
+
+MAPS = "maps"
+"""Output with the full channel maps; only `verify` fetches it."""
+
+STEP_OUTPUTS = (
+    "detections",
+    "counts",
+    "count_mean",
+    "count_variance",
+    "block_mean",
+    "features_out",
+)
+"""Outputs of every step, in the order backends fetch them."""
+
+_FLOAT, _INT64 = "tensor(float)", "tensor(int64)"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output: name, type as ONNX Runtime writes it, and shape.
+
+    A dimension is a number when fixed and anything else when dynamic.
+    """
+
+    name: str
+    type: str
+    shape: tuple[object, ...]
+
+
+def _ports(card: ModelCard) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    channels = card.architecture.features
+    detection = (None, card.detection.max_detections, len(DETECTION_COLUMNS))
+    features = (2, channels, None, None)
+    inputs = (
+        Port("frames", _FLOAT, (None, None, None)),
+        Port("features_in", _FLOAT, features),
+        Port("segment_start", _FLOAT, (1,)),
+        Port("offset_adu", _FLOAT, (None, None)),
+        Port("photons_per_adu", _FLOAT, (None, None)),
+        Port("threshold", _FLOAT, (1,)),
+    )
+    outputs = (
+        Port("detections", _FLOAT, detection),
+        Port("counts", _INT64, (None,)),
+        Port("count_mean", _FLOAT, (None,)),
+        Port("count_variance", _FLOAT, (None,)),
+        Port("block_mean", _FLOAT, (None, None, None)),
+        Port("features_out", _FLOAT, features),
+        Port(MAPS, _FLOAT, (None, 10, None, None)),
+    )
+    return inputs, outputs
+
+
+def check_contract(
+    path: Path, card: ModelCard, inputs: Sequence[Port], outputs: Sequence[Port]
+) -> None:
+    """Compare a graph's ports with the contract.
+
+    Fixed dimensions are compared where the graph states them; a graph may leave any
+    of them dynamic, but must not fix one that the contract leaves open.
+
+    Raises
+    ------
+    InputError
+        The first difference: a port missing, unexpected, or of wrong type or shape.
+    """
+    wanted_inputs, wanted_outputs = _ports(card)
+    for kind, wanted, found in (
+        ("input", wanted_inputs, inputs),
+        ("output", wanted_outputs, outputs),
+    ):
+        names = {port.name: port for port in found}
+        unexpected = sorted(set(names) - {port.name for port in wanted})
+        if unexpected:
+            _refuse(path, f"it has an unknown {kind} {unexpected[0]!r}")
+        for port in wanted:
+            if port.name not in names:
+                _refuse(path, f"it has no {kind} {port.name!r}")
+            got = names[port.name]
+            if got.type != port.type:
+                _refuse(path, f"{kind} {port.name!r} is {got.type}, not {port.type}")
+            if not _shape_fits(port.shape, got.shape):
+                _refuse(
+                    path,
+                    f"{kind} {port.name!r} has shape {_text(got.shape)}, not "
+                    f"{_text(port.shape)}",
+                )
+
+
+def _shape_fits(wanted: tuple[object, ...], got: tuple[object, ...]) -> bool:
+    if len(wanted) != len(got):
+        return False
+    return all(
+        not isinstance(found, int) or found == expected
+        for expected, found in zip(wanted, got, strict=True)
+    )
+
+
+def _text(shape: tuple[object, ...]) -> str:
+    return "(" + ", ".join(str(n) if isinstance(n, int) else "?" for n in shape) + ")"
+
+
+def _refuse(path: Path, difference: str) -> None:
+    raise InputError(
+        f"{path}: the graph is not a blinkloop streaming graph: {difference}; export "
+        f"the model again with this version of blinkloop"
+    )

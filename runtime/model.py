@@ -1,0 +1,94 @@
+"""A model file: one ONNX file that carries its weights and its card.
+
+Reading the card needs neither onnxruntime nor onnx. Nothing in a model file is ever
+executed as code: the card is JSON, the graph is data for the backend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from blinkloop.errors import InputError
+from blinkloop.runtime.onnx_metadata import read_onnx_metadata
+from blinkloop.schema import CARD_FORMAT_VERSION, CARD_KEY, ModelCard
+
+__all__ = ["ModelFile", "read_card", "read_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file whose card has been read and found valid.
+
+    Parameters
+    ----------
+    path
+        Where it lies.
+    card
+        Its card.
+    sha256
+        Hash of the whole file, hexadecimal; names the model in results and logs.
+    """
+
+    path: Path
+    card: ModelCard
+    sha256: str
+
+
+def _newer_version(text: str) -> object | None:
+    """The card's format version when it is newer than ours, else None."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > CARD_FORMAT_VERSION:
+        return version
+    return None
+
+
+def read_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Card of a model file, without loading the network.
+
+    Parameters
+    ----------
+    path
+        An ONNX file written by `blinkloop export`.
+
+    Raises
+    ------
+    InputError
+        The file is missing, a directory, truncated, not ONNX, not a blinkloop model,
+        or its card is damaged or of a newer version.
+    """
+    file = Path(path)
+    text = read_onnx_metadata(file).get(CARD_KEY)
+    if text is None:
+        raise InputError(
+            f"{file}: this ONNX file is not a blinkloop model (it has no model card "
+            f"under {CARD_KEY!r}); use a file that 'blinkloop export' wrote"
+        )
+    newer = _newer_version(text)
+    if newer is not None:
+        raise InputError(
+            f"{file}: the model card has format version {newer}, this blinkloop reads "
+            f"up to {CARD_FORMAT_VERSION}; update it: pip install --upgrade blinkloop"
+        )
+    return ModelCard.from_json(text, source=str(file))
+
+
+def read_model(path: str | os.PathLike[str]) -> ModelFile:
+    """Card and hash of a model file; see `read_card` for the errors."""
+    file = Path(path)
+    card = read_card(file)
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{file}: the model file cannot be read ({error.strerror or error})"
+        ) from error
+    return ModelFile(path=file, card=card, sha256=digest)
