@@ -1,0 +1,144 @@
+"""The streaming graph: raw frames in, detections out, every frame analysed once.
+
+Wraps a trained `TwoStageNetwork` with all that a microscope needs around it: camera
+conversion, scaling, padding, the memory of two frames, units, detection, density. The
+contract (names, shapes, delays) is in docs/architecture.md.
+
+Design notes: holds no state between calls; the caller feeds `features_out` back. It
+does not know chips, regions of interest or segments beyond `segment_start`.
+
+Legend: T frames, H rows, W columns, C features, Hf x Wf feature grid, K table rows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blinkloop.schema import DetectionSettings, Scaling
+from blinkloop.training.detection import (
+    detection_scores,
+    detection_table,
+    physical_scale,
+)
+from blinkloop.training.network import TwoStageNetwork
+
+__all__ = ["BLOCK_PX", "INPUT_NAMES", "OUTPUT_NAMES", "StreamingNetwork"]
+
+INPUT_NAMES = (
+    "frames",
+    "features_in",
+    "segment_start",
+    "offset_adu",
+    "photons_per_adu",
+    "threshold",
+)
+"""Inputs of the graph, in order."""
+
+OUTPUT_NAMES = (
+    "detections",
+    "counts",
+    "count_mean",
+    "count_variance",
+    "block_mean",
+    "features_out",
+    "maps",
+)
+"""Outputs of the graph, in order."""
+
+BLOCK_PX = 8
+"""Side of the blocks of `block_mean`, px."""
+
+
+class StreamingNetwork(nn.Module):
+    """The network as it runs at the microscope.
+
+    Parameters
+    ----------
+    network
+        Trained network; its weights are shared, not copied.
+    scaling
+        Constants between network units and physical units.
+    detection
+        Detection settings; `threshold` is an input of the graph instead.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        network: TwoStageNetwork,
+        scaling: Scaling,
+        detection: DetectionSettings,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.scaling = scaling
+        self.detection = detection
+        scale = torch.tensor(physical_scale(scaling)).reshape(1, -1, 1, 1)
+        # The scale belongs to the card, not to the weights.
+        self.register_buffer("scale", scale, persistent=False)
+
+    def forward(
+        self,
+        frames: Tensor,
+        features_in: Tensor,
+        segment_start: Tensor,
+        offset_adu: Tensor,
+        photons_per_adu: Tensor,
+        threshold: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Analyse T frames; returns `OUTPUT_NAMES`, row t describing frame t - 1.
+
+        Parameters
+        ----------
+        frames
+            (T, H, W) ADU.
+        features_in
+            (2, C, Hf, Wf) `features_out` of the call before.
+        segment_start
+            (1,) 1 when the first frame starts a segment, else 0.
+        offset_adu, photons_per_adu
+            (1 or H, 1 or W) camera maps or constants.
+        threshold
+            (1,) detection threshold.
+        """
+        height, width = frames.shape[1], frames.shape[2]
+        new = self.network.analyse(self._scaled(frames, offset_adu, photons_per_adu))
+        # `where`, not a product: what was kept before a segment may be anything.
+        before = torch.where(
+            segment_start.reshape(1, 1, 1, 1) > 0.5, new[:1], features_in
+        )
+        known = torch.cat([before, new], 0)
+        context = torch.cat([known[:-2], known[1:-1], known[2:]], 1)
+        maps = self.network.combine(context)[:, :, :height, :width] * self.scale
+
+        p = maps[:, 0]
+        scores = detection_scores(p, self.detection, threshold)
+        detections, counts = detection_table(
+            maps, scores, self.detection.max_detections
+        )
+        blocks = F.pad(p, (0, BLOCK_PX - 1, 0, BLOCK_PX - 1)).unsqueeze(1)
+        block_mean = F.avg_pool2d(blocks, BLOCK_PX).squeeze(1) * float(BLOCK_PX**2)
+        return (
+            detections,
+            counts,
+            p.sum((1, 2)),
+            (p * (1.0 - p)).sum((1, 2)),
+            block_mean,
+            known[-2:],
+            maps,
+        )
+
+    def _scaled(
+        self, frames: Tensor, offset: Tensor, photons_per_adu: Tensor
+    ) -> Tensor:
+        """ADU (T, H, W) -> network input (T, 1, Hp, Wp), padded with mean background."""
+        photons = (frames - offset) * photons_per_adu
+        scaled = photons - self.scaling.input_offset_photons
+        scaled = scaled / self.scaling.input_scale_photons
+        multiple = self.network.architecture.size_multiple
+        below = -frames.shape[1] % multiple
+        right = -frames.shape[2] % multiple
+        return F.pad(scaled, (0, right, 0, below)).unsqueeze(1)
