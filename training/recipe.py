@@ -1,0 +1,175 @@
+"""The recipe: one YAML file from which a network can be trained again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from blinkloop.errors import InputError
+from blinkloop.schema import (
+    Architecture,
+    CameraSettings,
+    GaussianPsfSettings,
+    PsfSettings,
+    Scaling,
+    TrainingRanges,
+)
+
+__all__ = ["LossSettings", "Recipe", "SampleSettings", "ScheduleSettings"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SampleSettings(_Strict):
+    """What the simulated samples look like. Ranges are drawn log-uniformly."""
+
+    photons: tuple[float, float] = Field(
+        (1000.0, 6000.0), description="Mean photons of an emitter in a full frame."
+    )
+    photons_relative_sd: float = Field(
+        0.2, ge=0, description="SD between emitters of one movie, relative."
+    )
+    background_photons: tuple[float, float] = Field(
+        (5.0, 60.0), description="Per pixel and frame."
+    )
+    background_structure: float = Field(
+        0.2, ge=0, lt=1, description="Largest relative slope across the patch."
+    )
+    density_per_um2: tuple[float, float] = Field(
+        (0.05, 2.0), description="Emitters touching a frame."
+    )
+    empty_fraction: float = Field(
+        0.03, ge=0, le=1, description="Share of movies without any emitter."
+    )
+    on_time_frames: tuple[float, float] = Field((2.0, 6.0), description="Mean on-time.")
+    margin_px: int = Field(
+        10, ge=0, description="Emitters this far outside send light into the frame."
+    )
+    photons_floor: float = Field(
+        50.0, ge=0, description="Dimmer emitters are light, but not targets."
+    )
+
+    def training_ranges(self) -> TrainingRanges:
+        """The ranges a model card names."""
+        return TrainingRanges(
+            photons=self.photons,
+            background_photons=self.background_photons,
+            density_per_um2=(0.0, self.density_per_um2[1]),
+            on_time_frames=self.on_time_frames,
+        )
+
+
+class LossSettings(_Strict):
+    """Weights of the loss (REFERENCE section 3)."""
+
+    official_count_weighting: bool = Field(
+        False,
+        description="Multiply the count term by the number of emitters, as the "
+        "official code does: then nothing punishes detections in empty frames.",
+    )
+    count_variance_floor: float = Field(
+        1.0 / 12.0, ge=0, description="Added to v: counts are whole numbers."
+    )
+    occupancy_weight: float = Field(
+        1.0, ge=0, description="Weight of sum_k BCE(p_k, occupancy); official: 0."
+    )
+    window_px: int = Field(
+        5, ge=0, description="Pixels this far from an emitter may explain it; 0 = all."
+    )
+
+
+class ScheduleSettings(_Strict):
+    """Optimiser and length of the training."""
+
+    iterations: int = Field(20000, ge=1)
+    batch: int = Field(16, ge=1, description="Movies per iteration.")
+    targets_per_movie: int = Field(
+        2, ge=1, description="Consecutive target frames; two more are context."
+    )
+    patch_px: int = Field(40, ge=8, description="Height and width of the movies.")
+    learning_rate: float = Field(6e-4, gt=0)
+    schedule: Literal["cosine", "step"] = "cosine"
+    step_every: int = Field(1500, ge=1, description="Step schedule: x0.9 every ...")
+    warmup_iterations: int = Field(300, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    clip_norm: float = Field(0.03, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Averaged weights; 0: off.")
+    precision: Literal["fp32", "bf16"] = "bf16"
+    checkpoint_every: int = Field(500, ge=1, description="Iterations.")
+    validate_every: int = Field(1000, ge=1, description="Iterations.")
+
+
+class Recipe(_Strict):
+    """All that determines a training, but for hardware and library versions."""
+
+    format_version: Literal[1] = 1
+    name: str = "network"
+    description: str = ""
+    seed: int = 0
+    architecture: Architecture = Architecture()
+    psf: PsfSettings = GaussianPsfSettings()
+    camera: CameraSettings = CameraSettings()
+    sample: SampleSettings = SampleSettings()
+    loss: LossSettings = LossSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Recipe:
+        multiple = self.architecture.size_multiple
+        if self.schedule.patch_px % multiple:
+            raise ValueError(
+                f"patch_px is {self.schedule.patch_px}, which is no multiple of the "
+                f"network's {multiple}; use {-(-self.schedule.patch_px // multiple) * multiple}"
+            )
+        return self
+
+    def scaling(self) -> Scaling:
+        """Constants of network units (REFERENCE section 2).
+
+        The mean of the flux range takes mu's place and its upper end mu + 3 sd.
+        """
+        low, high = self.sample.photons
+        sd = self.sample.photons_relative_sd
+        bg_low, bg_high = self.sample.background_photons
+        z_max = max(abs(z) for z in self.psf.z_range_nm)
+        return Scaling(
+            input_offset_photons=(bg_low * bg_high) ** 0.5,
+            input_scale_photons=(low * high) ** 0.5 / 50.0,
+            photons_max=high * (1 + 3 * sd),
+            z_max_nm=1.2 * z_max if z_max > 0 else 1.0,
+            background_max=1.2 * bg_high * (1 + self.sample.background_structure),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a YAML recipe; `InputError` names the first bad key."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"recipe {path}: cannot be read ({error.strerror}); give the path of "
+                f"a YAML recipe"
+            ) from error
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            line = " ".join(str(error).split())
+            raise InputError(f"recipe {path}: not valid YAML ({line})") from error
+        try:
+            return cls.model_validate(data if data is not None else {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "recipe"
+            raise InputError(
+                f"recipe {path}: {where}: {first['msg']} (got {first['input']!r:.60})"
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Write the whole recipe, defaults included."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        path.write_text(text, encoding="utf-8")
