@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,7 +22,7 @@ __all__ = [
     "TrainingRanges",
 ]
 
-CARD_FORMAT_VERSION = 1
+CARD_FORMAT_VERSION: Final = 1
 CARD_KEY = "blinkloop_model_card"
 """Key of the card's JSON in the ONNX file's `metadata_props`."""
 
