@@ -168,6 +168,6 @@ def _probe(adapter: str, folder: str) -> str:
         config.write_text(f"Device,probe,{adapter},blinkloop-probe\n")
         try:
             core.loadSystemConfiguration(str(config))
-        except Exception as error:  # noqa: BLE001 - the text is the answer
+        except Exception as error:  # the text is the answer
             return one_line(error)
     return ""

@@ -264,9 +264,9 @@ class MicroManagerSource:
                     return core.getRemainingImageCount() > 0
                 if limit_s is not None and time.monotonic() - since > limit_s:
                     raise DeviceError(
-                        f"camera {self._camera!r} gave no frame for {limit_s:g} s after "
-                        f"frame {index} although it claims to run; check cable, power "
-                        "and trigger"
+                        f"camera {self._camera!r} gave no frame for {limit_s:g} s "
+                        f"after frame {index} although it claims to run; check cable, "
+                        "power and trigger"
                     )
                 time.sleep(_POLL_S)
         except DeviceError:
@@ -340,7 +340,7 @@ class MicroManagerSource:
             self._running = False
             try:
                 self._core.stopSequenceAcquisition(self._camera)
-            except Exception as error:  # noqa: BLE001 - any adapter may raise anything
+            except Exception as error:  # any adapter may raise anything
                 return DeviceError(
                     f"camera {self._camera!r} could not be stopped "
                     f"({one_line(error)}); it may have been unplugged"
