@@ -1,0 +1,23 @@
+"""Movies read lazily: TIFF in its kinds, folders, Picasso raw, NumPy, Zarr."""
+
+from __future__ import annotations
+
+from blinkloop.integrations.movies.movie import Movie, MovieDamagedError
+from blinkloop.integrations.movies.source import MovieSource, frame_blocks
+from blinkloop.integrations.movies.table import (
+    MOVIE_READERS,
+    MovieReader,
+    find_movies,
+    open_movie,
+)
+
+__all__ = [
+    "MOVIE_READERS",
+    "Movie",
+    "MovieDamagedError",
+    "MovieReader",
+    "MovieSource",
+    "find_movies",
+    "frame_blocks",
+    "open_movie",
+]

@@ -1,0 +1,156 @@
+"""Movies kept as plain arrays: NumPy files and Zarr folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.errors import InputError
+from blinkloop.extras import require
+from blinkloop.integrations.movies.blocks import BlockMovie
+from blinkloop.integrations.movies.movie import MovieBase
+
+__all__ = ["ZarrMovie", "is_npy", "is_zarr", "open_npy", "open_zarr"]
+
+_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
+_TO_NM = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "um": 1e3, "µm": 1e3}
+
+
+def is_npy(path: Path, head: bytes) -> bool:
+    """Whether a file starts as `numpy.save` writes it."""
+    return head.startswith(b"\x93NUMPY")
+
+
+def open_npy(path: Path) -> BlockMovie:
+    """Open an array (frames, rows, columns), or one frame (rows, columns).
+
+    Raises
+    ------
+    InputError
+        When it is no such array, holds objects or lies in Fortran order.
+    """
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, fortran, dtype = read(file)
+        except ValueError as error:
+            raise InputError(
+                f"{path.name}: the NumPy header cannot be read ({error}); "
+                f"save the array again with numpy.save"
+            ) from error
+        offset = file.tell()
+    if fortran and len(shape) > 1:
+        raise InputError(
+            f"{path.name}: the array lies in Fortran order, in which single frames "
+            f"cannot be read; save numpy.ascontiguousarray(movie)"
+        )
+    return BlockMovie(path, _frames_shape(shape, path.name), dtype, offset=offset)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group."""
+    return any((path / name).is_file() for name in _ZARR_FILES)
+
+
+def open_zarr(path: Path) -> ZarrMovie:
+    """Open a Zarr array (frames, rows, columns) or an OME-Zarr image of one channel.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no such array.
+    """
+    zarr = require("zarr", "Reading Zarr movies", "io")
+    facts: dict[str, Any] = {}
+    try:
+        node = zarr.open(str(path), mode="r")
+    except Exception as error:  # zarr raises many kinds for a damaged folder
+        raise InputError(
+            f"{path.name}: the Zarr folder cannot be opened "
+            f"({type(error).__name__}: {error}); is it complete?"
+        ) from error
+    if isinstance(node, zarr.Group):
+        node, facts = _largest_level(node, path.name)
+    return ZarrMovie(path.name, node, facts)
+
+
+class ZarrMovie(MovieBase):
+    """Frames of a Zarr array, read chunk by chunk.
+
+    Parameters
+    ----------
+    name
+        Folder, for messages.
+    array
+        Opened array; axes before the last two are walked in their order.
+    facts
+        What the image's metadata say of the camera.
+    """
+
+    def __init__(self, name: str, array: Any, facts: dict[str, Any]) -> None:
+        super().__init__(name, _frames_shape(array.shape, name), array.dtype)
+        self._array = array
+        self._lead = tuple(array.shape[:-2]) or (1,)
+        self._facts = facts
+
+    def facts(self) -> dict[str, Any]:
+        """Pixel size of an OME-Zarr image."""
+        return dict(self._facts)
+
+    def _load(self, start: int, stop: int) -> npt.NDArray[Any]:
+        if len(self._lead) == 1 and self._array.ndim == 3:
+            return np.asarray(self._array[start:stop])
+        frames = [
+            np.asarray(self._array[np.unravel_index(i, self._lead)])
+            if self._array.ndim > 2
+            else np.asarray(self._array[:])
+            for i in range(start, stop)
+        ]
+        return np.stack(frames)
+
+
+def _frames_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    """(frames, rows, columns) of an array's shape; at most one long leading axis."""
+    *lead, height, width = (1, 1, *shape)[-max(2, len(shape)) :]
+    if len(shape) < 2 or sum(n > 1 for n in lead) > 1:
+        raise InputError(
+            f"{name}: an array of shape {shape} is not one movie; give "
+            f"(frames, rows, columns), one channel and one plane"
+        )
+    return int(np.prod([1, *lead])), int(height), int(width)
+
+
+def _largest_level(group: Any, name: str) -> tuple[Any, dict[str, Any]]:
+    """First array of an OME-Zarr image, and its pixel size when it is given."""
+    attributes = dict(group.attrs)
+    described = attributes.get("ome", attributes).get("multiscales")
+    try:
+        image = described[0]
+        level = image["datasets"][0]
+        array = group[level["path"]]
+    except (TypeError, KeyError, IndexError) as error:
+        inside = ", ".join(sorted(group.keys())) or "nothing"
+        raise InputError(
+            f"{name}: this Zarr group is not an OME-Zarr image (it holds {inside}); "
+            f"give the folder of the array itself"
+        ) from error
+    facts: dict[str, Any] = {}
+    scales = [
+        t["scale"]
+        for t in level.get("coordinateTransformations", ())
+        if t.get("type") == "scale"
+    ]
+    axes = image.get("axes", ())
+    if scales and axes and isinstance(axes[-1], dict):
+        unit = _TO_NM.get(str(axes[-1].get("unit", "")))
+        if unit is not None:
+            facts["pixel_size_nm"] = float(scales[0][-1]) * unit
+    return array, facts
