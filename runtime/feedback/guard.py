@@ -1,0 +1,399 @@
+r"""The only object that writes to a laser.
+
+States::
+
+    idle --arm--> armed --make_safe--> safe --arm--> armed
+                                 \--> failed (the laser refuses the safe value)
+
+Design notes
+------------
+The guard knows no density law. It trusts nobody: not the controller (hard limits and
+step limit of its own), not the laser (reads back), not the run (a watchdog thread
+brings the laser to its safe value when estimates stop), not the interpreter (`atexit`).
+Signals belong to the command line: `make_safe` may be called from a handler or any
+thread, at any time. What it cannot do: act after SIGKILL, `os._exit` or power loss; a
+hardware interlock is for that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal, get_args
+
+from blinkloop.errors import DeviceError, InputError
+from blinkloop.runtime.density import DensityEstimate
+from blinkloop.runtime.feedback.limits import LaserLimits
+from blinkloop.runtime.feedback.log import CommandLog, LaserCommand, make_row
+from blinkloop.runtime.feedback.port import DoseMeter, LaserPort, Watchdog
+from blinkloop.runtime.protocols import Laser
+
+__all__ = ["FeedbackMode", "LaserGuard"]
+
+FeedbackMode = Literal["off", "advise", "control"]
+"""off: no advice; advise: say what one would do; control: write to the laser."""
+
+_LOCK_TIMEOUT_S = 1.0
+
+
+class LaserGuard:
+    """Stands between everything and the laser. Thread-safe.
+
+    Parameters
+    ----------
+    laser
+        The laser; None = none there (not in control mode).
+    limits
+        Hard limits.
+    mode
+        Only `control` ever writes.
+    log
+        Takes a row per command; by default one in memory.
+    clock, sleep
+        Monotonic seconds, and pausing between attempts (replaced in tests).
+    watchdog
+        False = no thread; somebody calls `check` (tests).
+    on_fault
+        Told in one line when the laser cannot be brought to its safe value.
+
+    Raises
+    ------
+    InputError
+        Control without a laser, or limits the device does not have.
+    DeviceError
+        The laser does not tell its limits.
+    """
+
+    def __init__(
+        self,
+        laser: Laser | None,
+        limits: LaserLimits,
+        *,
+        mode: FeedbackMode = "advise",
+        log: CommandLog | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        watchdog: bool = True,
+        on_fault: Callable[[str], None] | None = None,
+    ) -> None:
+        if mode not in get_args(FeedbackMode):
+            raise InputError(f"feedback mode {mode!r}: use off, advise or control")
+        self._port = LaserPort(laser, limits, sleep)
+        self._limits, self._mode = limits, mode
+        self._log = log if log is not None else CommandLog()
+        self._clock, self._on_fault = clock, on_fault
+        self._lock, self._watchdog_wanted = threading.RLock(), watchdog
+        self._watchdog: Watchdog | None = None
+        self._armed = self._safe = self._holding = self._closed = False
+        self._reason = "not armed"
+        self._fault: str | None = None
+        self._value = math.nan
+        self._dose = DoseMeter(limits.max_dose)
+        self._start = self._alive = self._retry_at = clock()
+        if mode == "control":
+            self._port.check_limits()
+
+    @property
+    def mode(self) -> FeedbackMode:
+        """off, advise or control."""
+        return self._mode
+
+    @property
+    def log(self) -> CommandLog:
+        """The rows."""
+        return self._log
+
+    @property
+    def state(self) -> Literal["idle", "armed", "safe", "failed"]:
+        """See the module's diagram."""
+        if self._fault is not None:
+            return "failed"
+        if self._armed:
+            return "armed"
+        return "safe" if self._safe else "idle"
+
+    @property
+    def holding(self) -> bool:
+        """True while estimates are overdue but the laser is not yet dark."""
+        return self._holding
+
+    @property
+    def reason(self) -> str:
+        """Why commands are not taken (when not armed)."""
+        return self._reason
+
+    @property
+    def fault(self) -> str | None:
+        """Set when the laser could not be brought to its safe value."""
+        return self._fault
+
+    @property
+    def value(self) -> float:
+        """Last value applied; NaN when nothing was written."""
+        return self._value
+
+    @property
+    def dose(self) -> float:
+        """Integral of the value over time while armed, value x s."""
+        return self._dose.total
+
+    @property
+    def writes(self) -> int:
+        """Values the laser has taken, safe values included."""
+        return self._port.writes
+
+    def read(self) -> float:
+        """What the laser reports; NaN without a laser or when it does not answer."""
+        return self._port.read()
+
+    def arm(self, start_value: float | None = None) -> None:
+        """Take charge of the laser (control mode; nothing happens in the others).
+
+        Parameters
+        ----------
+        start_value
+            Written at once, free of the step limit; None leaves the laser as it is.
+
+        Raises
+        ------
+        DeviceError
+            The laser does not answer, is off the limits, or the dose is used up.
+        """
+        if self._mode != "control":
+            return
+        with self._lock:
+            if self._closed:
+                raise DeviceError("laser: the guard is closed; make a new one")
+            if self._dose.used_up:
+                raise DeviceError(
+                    f"laser: the dose limit of {self._limits.max_dose:g} is used up "
+                    f"({self.dose:g}); raise max_dose or stop"
+                )
+            now = self.read()
+            if start_value is None and not (
+                0 <= now <= self._limits.max_value or self._limits.matches(0.0, now)
+            ):
+                raise DeviceError(
+                    f"{self._port.label}: reports {now:g}, not a value within 0 .. "
+                    f"{self._limits.max_value:g}; set it by hand or give a start value"
+                )
+            self._value = now if math.isfinite(now) else 0.0
+            self._alive = self._clock()
+            self._dose.start(self._alive)
+            self._safe, self._holding, self._fault = False, False, None
+            self._armed, self._reason = True, ""
+            atexit.register(self._at_exit)
+            if self._watchdog is None and self._watchdog_wanted:
+                period_s = min(self._limits.stale_s / 4.0, 0.25)
+                self._watchdog = Watchdog(self.check, period_s)
+            if start_value is not None:
+                value = self._checked(lambda: self._limits.clamp(start_value))
+                self._send(float(start_value), value, None, math.nan, "start")
+
+    def command(
+        self,
+        value: float,
+        *,
+        estimate: DensityEstimate | None = None,
+        target_per_um2: float = math.nan,
+        reason: str = "",
+    ) -> LaserCommand:
+        """Apply a value (control) or only log it (advise, off).
+
+        Raises
+        ------
+        InputError
+            Not a finite number (the laser is made safe before).
+        DeviceError
+            Not armed, or the laser refuses or reports another value (it is made safe
+            before).
+        """
+        if self._mode != "control":
+            self._limits.clamp(value)
+            read = self.read() if self._mode == "advise" else math.nan
+            return self._record(
+                float(value), math.nan, read, estimate, target_per_um2, reason
+            )
+        with self._lock:
+            self._refuse_unless_armed()
+            allowed = self._checked(lambda: self._limits.allow(value, self._value))
+            return self._send(float(value), allowed, estimate, target_per_um2, reason)
+
+    def note(
+        self,
+        estimate: DensityEstimate,
+        *,
+        target_per_um2: float = math.nan,
+        reason: str = "",
+    ) -> LaserCommand:
+        """Log that the laser is left as it is, and why."""
+        return self._record(
+            math.nan, math.nan, math.nan, estimate, target_per_um2, reason
+        )
+
+    def alive(self) -> None:
+        """A usable estimate came in: the watchdog starts counting anew."""
+        self._alive = self._clock()
+        self._holding = False
+
+    def check(self) -> None:
+        """One look of the watchdog: dose, missing estimates, a refused safe value.
+
+        Never raises.
+        """
+        if self._fault is not None and self._clock() >= self._retry_at:
+            self.make_safe("trying again")
+        if not self._armed:
+            return
+        if self._lock.acquire(blocking=False):  # a stuck writer must not stop us
+            try:
+                self._dose.count(self._value, self._clock())
+            finally:
+                self._lock.release()
+        if self._dose.used_up:
+            self.make_safe(f"dose limit reached ({self.dose:g})")
+            return
+        age = self._clock() - self._alive
+        if age > self._limits.dark_after_s:
+            self.make_safe(f"no estimate for {age:.1f} s")
+        elif age > self._limits.stale_s and not self._holding:
+            self._holding = True
+            self._record(reason=f"hold: no estimate for {age:.1f} s")
+
+    def stalled(self, seconds: float) -> None:
+        """The camera has delivered nothing for that long. Never raises."""
+        if self._armed and seconds > self._limits.dark_after_s:
+            self.make_safe(f"the camera stalled for {seconds:.1f} s")
+        self.check()
+
+    def make_safe(self, reason: str) -> bool:
+        """Bring the laser to its safe value; no commands until armed again.
+
+        Idempotent; never raises; may be called from a signal handler or any thread.
+        Another thread stuck inside the device is waited for 1 s, then ignored: it
+        writes the safe value itself when it comes back.
+
+        Returns
+        -------
+        bool
+            False when the laser refuses (`fault` says how).
+        """
+        self._armed = False
+        if self._mode != "control":
+            return True
+        held = self._lock.acquire(timeout=_LOCK_TIMEOUT_S)
+        try:
+            if self._safe:
+                return True
+            self._dose.count(self._value, self._clock())
+            self._reason = reason
+            safe = self._limits.safe_value
+            error, read = self._port.insist(safe)
+            if error is None:
+                self._value, self._safe, self._fault = safe, True, None
+                self._dose.stop()
+        finally:
+            if held:
+                self._lock.release()
+        if error is None:
+            self._record(safe, safe, read, reason=f"safe: {reason}")
+            return True
+        first = self._fault is None
+        self._retry_at = self._clock() + self._limits.stale_s
+        self._fault = (
+            f"{self._port.label}: the safe value {safe:g} was refused ({error}); "
+            f"the laser may be on: switch it off by hand"
+        )
+        self._record(safe, math.nan, read, reason=f"NOT SAFE: {reason}: {error}")
+        if first and self._on_fault is not None:
+            with suppress(Exception):
+                self._on_fault(self._fault)
+        return False
+
+    def close(self) -> bool:
+        """Safe value, watchdog ended, log closed. Idempotent; never raises.
+
+        Returns
+        -------
+        bool
+            False when the laser refuses its safe value.
+        """
+        self._closed = True
+        safe = self.make_safe("end of the run")
+        if self._watchdog is not None:
+            self._watchdog.stop(2 * _LOCK_TIMEOUT_S)
+        if safe:
+            atexit.unregister(self._at_exit)
+        self._log.close()
+        return safe
+
+    def _at_exit(self) -> None:
+        self.make_safe("interpreter exit")
+
+    def _refuse_unless_armed(self) -> None:
+        if not self._armed:
+            raise DeviceError(
+                f"{self._port.label}: takes no commands ({self._reason}); arm it again "
+                f"after looking at the cause"
+            )
+
+    def _checked(self, rule: Callable[[], float]) -> float:
+        try:
+            return rule()
+        except InputError as error:
+            self.make_safe(str(error))
+            raise
+
+    def _send(
+        self,
+        requested: float,
+        value: float,
+        estimate: DensityEstimate | None,
+        target: float,
+        reason: str,
+    ) -> LaserCommand:
+        self._dose.count(self._value, self._clock())
+        self._refuse_unless_armed()
+        error, read = self._port.write(value)
+        if error is None:
+            self._value = value
+        if not self._armed:
+            # Made safe by a signal handler or the watchdog during the write above:
+            # which of the two came last is unknown, so the safe value goes out again.
+            self._safe = False
+            error = error or f"made safe during a command: {self._reason}"
+        row = self._record(requested, value, read, estimate, target, error or reason)
+        if error is not None:
+            self.make_safe(error)
+            raise DeviceError(
+                f"{self._port.label}: {error}; "
+                + (self._fault or "it was brought to its safe value")
+            )
+        return row
+
+    def _record(
+        self,
+        requested: float = math.nan,
+        written: float = math.nan,
+        read_back: float = math.nan,
+        estimate: DensityEstimate | None = None,
+        target: float = math.nan,
+        reason: str = "",
+    ) -> LaserCommand:
+        row = make_row(
+            self._clock() - self._start,
+            self._mode,
+            requested,
+            written,
+            read_back,
+            estimate,
+            target,
+            self.dose,
+            reason,
+        )
+        self._log.append(row)
+        return row

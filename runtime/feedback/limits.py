@@ -1,0 +1,127 @@
+"""What a laser may be told: pure rules, no device."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from blinkloop.errors import InputError
+
+__all__ = ["LaserLimits"]
+
+
+class LaserLimits(BaseModel):
+    """Hard limits of the laser guard; independent of any controller.
+
+    Values are in the laser property's own unit (mW, %, us of pulse ...), doses in that
+    unit times seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    max_value: float = Field(gt=0, description="Largest value ever written.")
+    min_value: float = Field(0.0, ge=0, description="Smallest value commanded.")
+    safe_value: float = Field(
+        0.0, ge=0, description="Written on any fault, stop and exit."
+    )
+    max_step_up_factor: float | None = Field(
+        2.0, gt=1, description="Largest factor between two commands; null = no limit."
+    )
+    step_floor: float | None = Field(
+        None,
+        gt=0,
+        description="The step upwards is counted from here when the laser is lower; "
+        "by default max_value / 100.",
+    )
+    resolution: float | None = Field(
+        None, gt=0, description="Smallest increment; values are rounded down to it."
+    )
+    max_dose: float | None = Field(
+        None, gt=0, description="Largest integral of the value over time, value x s."
+    )
+    stale_s: float = Field(
+        2.0, gt=0, description="Without an estimate for this long: hold, and say so."
+    )
+    dark_after_s: float = Field(
+        5.0, gt=0, description="Without an estimate for this long: safe value."
+    )
+    read_back: bool = Field(
+        True, description="Read the value after writing it; false for write-only ones."
+    )
+    tolerance: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="Relative difference allowed between written and read value "
+        "(0.2 % of max_value, or the resolution, are allowed in any case).",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LaserLimits:
+        if self.min_value >= self.max_value:
+            raise ValueError(
+                f"min_value {self.min_value:g} must be below max_value "
+                f"{self.max_value:g}"
+            )
+        if self.safe_value > self.max_value:
+            raise ValueError(
+                f"safe_value {self.safe_value:g} must not exceed max_value "
+                f"{self.max_value:g}"
+            )
+        if self.dark_after_s <= self.stale_s:
+            raise ValueError(
+                f"dark_after_s {self.dark_after_s:g} must be longer than stale_s "
+                f"{self.stale_s:g}"
+            )
+        return self
+
+    def clamp(self, value: object) -> float:
+        """The value within the hard limits and on the laser's grid, rounded down.
+
+        Raises
+        ------
+        InputError
+            For anything that is not a finite number. Micro-Manager turns text it
+            cannot parse into 0 without a word, so the check is made here.
+        """
+        if isinstance(value, bool) or not hasattr(value, "__float__"):
+            raise InputError(f"laser: {value!r} is not a number; nothing is written")
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"laser: {value!r} is not a number ({error}); nothing is written"
+            ) from error
+        if not math.isfinite(number):
+            raise InputError(
+                f"laser: {number} is not a finite number; nothing is written"
+            )
+        return self._on_grid(min(max(number, self.min_value), self.max_value))
+
+    def allow(self, value: object, last: float) -> float:
+        """`clamp`, then at most the step upwards from the `last` value applied."""
+        allowed = self.clamp(value)
+        if self.max_step_up_factor is None:
+            return allowed
+        floor = self.max_value / 100.0 if self.step_floor is None else self.step_floor
+        start = max(last, floor, self.min_value)
+        return self._on_grid(min(allowed, start * self.max_step_up_factor))
+
+    def matches(self, written: float, read: float) -> bool:
+        """True when the laser reports what was written."""
+        if not math.isfinite(read):
+            return False
+        slack = max(
+            self.tolerance * abs(written),
+            0.002 * self.max_value,
+            self.resolution or 0.0,
+        )
+        return abs(read - written) <= slack
+
+    def _on_grid(self, value: float) -> float:
+        if self.resolution is None:
+            return value
+        # The small term keeps 0.3 / 0.1 = 2.999... from losing a step.
+        steps = math.floor(value / self.resolution + 1e-9)
+        return max(round(steps * self.resolution, 12), self.min_value)

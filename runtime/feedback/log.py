@@ -1,0 +1,196 @@
+"""Every command to the laser, with the estimate that caused it.
+
+Design notes
+------------
+Append-only CSV, one flushed row per command, so that a crash loses nothing that was
+commanded. Failing to write (disk full, share gone) must never keep the laser from its
+safe value: `append` does not raise; the first failure is kept in `error`, and the rows
+stay in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import threading
+from collections import deque
+from dataclasses import astuple, dataclass, fields
+from io import TextIOWrapper
+from pathlib import Path
+
+from blinkloop.errors import InputError
+from blinkloop.runtime.density import DensityEstimate
+
+__all__ = ["LOG_COLUMNS", "CommandLog", "LaserCommand", "make_row"]
+
+
+@dataclass(frozen=True, slots=True)
+class LaserCommand:
+    """One row of the log.
+
+    Parameters
+    ----------
+    timestamp_s
+        Seconds since the guard was made (monotonic clock).
+    frame
+        Frame whose estimate caused it; -1 = none (start, watchdog, stop).
+    mode
+        `off`, `advise` or `control`.
+    requested
+        Value asked for, in the laser property's unit; NaN = none.
+    written
+        Value sent to the laser; NaN = nothing was sent.
+    read_back
+        Value the laser reported then; NaN = not read.
+    per_um2, smoothed_per_um2, smoothed_sd_per_um2, target_per_um2
+        The estimate, and the set point; NaN = none.
+    dose
+        Integral of the value over time since arming, value x s.
+    reason
+        In words.
+    """
+
+    timestamp_s: float
+    frame: int
+    mode: str
+    requested: float
+    written: float
+    read_back: float
+    per_um2: float
+    smoothed_per_um2: float
+    smoothed_sd_per_um2: float
+    target_per_um2: float
+    dose: float
+    reason: str
+
+
+LOG_COLUMNS = tuple(f.name for f in fields(LaserCommand))
+"""Columns of the CSV, in order."""
+
+
+def make_row(
+    timestamp_s: float,
+    mode: str,
+    requested: float,
+    written: float,
+    read_back: float,
+    estimate: DensityEstimate | None,
+    target_per_um2: float,
+    dose: float,
+    reason: str,
+) -> LaserCommand:
+    """A row from the estimate that caused it (None = no estimate)."""
+    e = estimate
+    return LaserCommand(
+        timestamp_s=timestamp_s,
+        frame=-1 if e is None else e.index,
+        mode=mode,
+        requested=requested,
+        written=written,
+        read_back=read_back,
+        per_um2=math.nan if e is None else e.per_um2,
+        smoothed_per_um2=math.nan if e is None else e.smoothed_per_um2,
+        smoothed_sd_per_um2=math.nan if e is None else e.smoothed_sd_per_um2,
+        target_per_um2=target_per_um2,
+        dose=dose,
+        reason=reason,
+    )
+
+
+class CommandLog:
+    """Rows in a CSV file and the latest ones in memory. Safe to use from any thread.
+
+    Parameters
+    ----------
+    path
+        CSV to append to (UTF-8); None = in memory only.
+    keep
+        Rows kept in memory.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be opened, or is something else.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, keep: int = 10_000) -> None:
+        self._rows: deque[LaserCommand] = deque(maxlen=keep)
+        # Re-entrant: a signal handler may log while the main thread is logging.
+        self._lock = threading.RLock()
+        self._error: str | None = None
+        self._total = 0
+        self._path = Path(path) if path is not None else None
+        self._file: TextIOWrapper | None = None
+        if self._path is not None:
+            self._file = _open(self._path)
+
+    @property
+    def path(self) -> Path | None:
+        """The CSV file, if any."""
+        return self._path
+
+    @property
+    def error(self) -> str | None:
+        """First failure to write, if any; rows are in memory all the same."""
+        return self._error
+
+    @property
+    def total(self) -> int:
+        """Rows appended so far, whether kept in memory or not."""
+        return self._total
+
+    def rows(self) -> list[LaserCommand]:
+        """The rows kept in memory, oldest first."""
+        with self._lock:
+            return list(self._rows)
+
+    def append(self, command: LaserCommand) -> None:
+        """Add a row and flush it. Never raises."""
+        with self._lock:
+            self._rows.append(command)
+            self._total += 1
+            if self._file is None:
+                return
+            try:
+                csv.writer(self._file).writerow(astuple(command))
+                self._file.flush()
+            except (OSError, ValueError) as error:
+                self._error = f"{self._path}: the laser log stopped ({error})"
+                self._shut()
+            except RuntimeError as error:  # a signal handler inside a flush
+                self._error = f"{self._path}: a row is missing ({error})"
+
+    def close(self) -> None:
+        """Close the file; the rows stay readable in memory. Never raises."""
+        with self._lock:
+            self._shut()
+
+    def _shut(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:
+                self._error = self._error or f"{self._path}: {error}"
+
+
+def _open(path: Path) -> TextIOWrapper:
+    try:
+        if path.exists() and path.stat().st_size > 0:
+            with path.open(encoding="utf-8", newline="") as old:
+                header = next(csv.reader(old), [])
+            if tuple(header) != LOG_COLUMNS:
+                raise InputError(
+                    f"{path}: this is no laser log of this version (its first line "
+                    f"differs), and it will not be overwritten; give another file"
+                )
+            return path.open("a", encoding="utf-8", newline="")
+        file = path.open("a", encoding="utf-8", newline="")
+        csv.writer(file).writerow(LOG_COLUMNS)
+        file.flush()
+        return file
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: the laser log cannot be written ({error}); give a file in a "
+            f"folder that exists and can be written to"
+        ) from error

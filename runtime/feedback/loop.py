@@ -1,0 +1,280 @@
+"""Estimator, controller and guard joined to one observer of a run.
+
+Design notes
+------------
+The loop decides nothing: it carries estimates to the controller, wishes to the guard
+and the guard's answer back to the controller. It never waits for the camera. Any
+exception on the way makes the laser safe before it goes on its way up.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.errors import DeviceError
+from blinkloop.runtime.density import DensityEstimate, DensityEstimator
+from blinkloop.runtime.feedback.controller import ControlDecision, FeedbackController
+from blinkloop.runtime.feedback.guard import LaserGuard
+from blinkloop.runtime.feedback.settling import mean_of_last_third, settling_frame
+from blinkloop.runtime.records import FrameResult, Gap
+
+__all__ = ["FeedbackLoop"]
+
+_COLUMNS = (
+    "frame",
+    "time_s",
+    "density_per_um2",
+    "smoothed_per_um2",
+    "smoothed_sd_per_um2",
+    "crowding_per_um2",
+    "target_per_um2",
+    "power",
+)
+
+
+class FeedbackLoop:
+    """Follows a run and steers, or advises on, the activation laser.
+
+    Parameters
+    ----------
+    estimator
+        Frame results to density.
+    controller
+        Density to power.
+    guard
+        Power to laser; its mode (off, advise, control) is the loop's.
+
+    Notes
+    -----
+    In control mode `start` (or the first frame) arms the guard and writes the
+    controller's start power. `close` always leaves the laser at its safe value.
+    """
+
+    def __init__(
+        self,
+        estimator: DensityEstimator,
+        controller: FeedbackController,
+        guard: LaserGuard,
+    ) -> None:
+        self._estimator = estimator
+        self._controller = controller
+        self._guard = guard
+        self._history = {name: array("d") for name in _COLUMNS}
+        self._lock = threading.Lock()
+        self._started = self._closed = False
+        self._error: str | None = None
+        self._held = 0
+        self._updates = 0
+        self._estimate: DensityEstimate | None = None
+        self._decision: ControlDecision | None = None
+        self._advised = math.nan
+
+    @property
+    def mode(self) -> str:
+        """off, advise or control."""
+        return self._guard.mode
+
+    @property
+    def estimate(self) -> DensityEstimate | None:
+        """The latest estimate."""
+        return self._estimate
+
+    @property
+    def decision(self) -> ControlDecision | None:
+        """The latest decision (None before the first update, or in mode off)."""
+        return self._decision
+
+    @property
+    def state(self) -> str:
+        """For a status line: off, advising, controlling, holding, or why dark."""
+        if self.mode == "off":
+            return "off"
+        if self.mode == "advise":
+            return "advising"
+        if self._guard.state == "armed":
+            return "holding" if self._guard.holding else "controlling"
+        return self._guard.fault or self._guard.reason
+
+    def start(self) -> None:
+        """Arm the guard with the start power (control mode). Called once.
+
+        Raises
+        ------
+        DeviceError
+            The laser does not obey; it was made safe.
+        """
+        if self._started:
+            return
+        self._started = True
+        self._guarded(self._arm)
+
+    def rearm(self) -> None:
+        """Go on after the guard went to the safe value; a person decides that."""
+        self._started = True
+        self._estimator.reset()
+        self._error = None
+        self._guarded(self._arm)
+
+    def observe(self, results: Sequence[FrameResult]) -> None:
+        """Take the results of some frames, in order.
+
+        Raises
+        ------
+        DeviceError
+            The laser refuses or reports another value; it was made safe. The loop
+            goes on observing, without commands.
+        """
+        if not self._started:
+            self.start()
+        self._guarded(lambda: self._take(results))
+
+    def gap(self, gap: Gap) -> None:
+        """Frames are missing."""
+        self._estimator.gap(gap)
+        self._controller.gap(gap.count)
+
+    def stall(self, seconds: float) -> None:
+        """The camera has delivered nothing for that long; may come from any thread."""
+        self._guard.stalled(seconds)
+
+    def close(self) -> None:
+        """Leave the laser at its safe value (control mode). Idempotent.
+
+        Raises
+        ------
+        DeviceError
+            The laser refuses the safe value.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if not self._guard.close():
+            raise DeviceError(self._guard.fault or "the laser is not safe")
+
+    def history(self) -> dict[str, npt.NDArray[np.float64]]:
+        """One row per frame, as arrays (n,).
+
+        Keys: `frame, time_s, density_per_um2, smoothed_per_um2, smoothed_sd_per_um2,
+        crowding_per_um2, target_per_um2, power`. The power is the one applied in
+        control mode, the one advised in advise mode, else NaN.
+        """
+        with self._lock:
+            return {
+                name: np.array(column, np.float64)
+                for name, column in self._history.items()
+            }
+
+    def summary(self) -> Mapping[str, Any]:
+        """Facts of the run, JSON-serializable; None where there is no number."""
+        rows = self.history()
+        target = self._controller.target_per_um2
+        density = rows["density_per_um2"]
+        settled = settling_frame(density, target)
+        power = rows["power"][np.isfinite(rows["power"])]
+        crowding = rows["crowding_per_um2"][np.isfinite(rows["crowding_per_um2"])]
+        guard = self._guard
+        return {
+            "feedback_mode": self.mode,
+            "density_target_per_um2": target,
+            "density_achieved_per_um2": mean_of_last_third(density),
+            "crowding_max_per_um2": float(crowding.max()) if crowding.size else None,
+            "density_settled_frame": (
+                None if settled is None else int(rows["frame"][settled])
+            ),
+            "laser_commands": guard.writes if self.mode == "control" else 0,
+            "laser_updates": self._updates,
+            "laser_updates_held": self._held,
+            "laser_final": _number(guard.value),
+            "laser_last_power": float(power[-1]) if power.size else None,
+            "laser_dose": guard.dose,
+            "laser_state": guard.state,
+            "laser_stopped": guard.reason if guard.state in ("safe", "failed") else "",
+            "laser_fault": guard.fault,
+            "laser_log_error": guard.log.error,
+            "feedback_error": self._error,
+            "negative_response": self._controller.tripped,
+        }
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Run it; the laser is safe before anything raised goes on."""
+        try:
+            action()
+        except BaseException as error:
+            self._error = self._error or (str(error) or type(error).__name__)
+            self._guard.make_safe(self._error)
+            raise
+
+    def _arm(self) -> None:
+        if self.mode != "control":
+            return
+        self._controller.reset()
+        self._guard.arm(self._controller.power)
+        self._controller.applied(self._guard.value)
+
+    def _take(self, results: Sequence[FrameResult]) -> None:
+        for result in results:
+            estimate = self._estimator.update(result)
+            self._estimate = estimate
+            if math.isfinite(estimate.per_um2):
+                self._guard.alive()
+            self._guard.check()
+            try:
+                if self.mode != "off" and self._may_command():
+                    self._decide(estimate)
+            finally:
+                self._remember(estimate)
+
+    def _may_command(self) -> bool:
+        return self.mode == "advise" or self._guard.state == "armed"
+
+    def _decide(self, estimate: DensityEstimate) -> None:
+        decision = self._controller.update(estimate)
+        if decision is None:
+            return
+        self._decision = decision
+        self._updates += 1
+        target = self._controller.target_per_um2
+        if decision.hold:
+            self._held += 1
+            self._guard.note(estimate, target_per_um2=target, reason=decision.reason)
+            return
+        row = self._guard.command(
+            decision.power,
+            estimate=estimate,
+            target_per_um2=target,
+            reason=decision.reason,
+        )
+        if self.mode == "control":
+            self._controller.applied(row.written)
+            return
+        self._advised = decision.power
+        # The next advice starts from what the laser does, not from what was advised:
+        # advice that nobody follows must not wind up.
+        self._controller.applied(row.read_back)
+
+    def _remember(self, estimate: DensityEstimate) -> None:
+        applied = self._guard.value if self.mode == "control" else self._advised
+        values = (
+            float(estimate.index),
+            estimate.timestamp_s,
+            estimate.per_um2,
+            estimate.smoothed_per_um2,
+            estimate.smoothed_sd_per_um2,
+            estimate.crowding_per_um2,
+            self._controller.target_per_um2,
+            applied,
+        )
+        with self._lock:
+            for name, value in zip(_COLUMNS, values, strict=True):
+                self._history[name].append(value)
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
