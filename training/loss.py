@@ -62,7 +62,10 @@ class LossTerms:
 
 
 def localization_loss(
-    maps: Tensor, targets: Targets, settings: LossSettings, p_logit: Tensor | None = None
+    maps: Tensor,
+    targets: Targets,
+    settings: LossSettings,
+    p_logit: Tensor | None = None,
 ) -> LossTerms:
     """Loss of ten-channel maps.
 
@@ -137,7 +140,9 @@ def _location(maps: Tensor, mean: Tensor, targets: Targets, window: int) -> Tens
     )
     sigma = rows[..., 5:9]
     z = (targets.position[:, None, :] - mu) / sigma
-    log_density = (-0.5 * z * z - torch.log(sigma)).sum(-1) - 2.0 * math.log(2 * math.pi)
+    log_density = (-0.5 * z * z - torch.log(sigma)).sum(-1) - 2.0 * math.log(
+        2 * math.pi
+    )
     log_weight = torch.log(rows[..., 0]) - torch.log(mean[targets.frame])[:, None]
     log_term = torch.where(inside, log_weight + log_density, -torch.inf)
     return torch.logsumexp(log_term, dim=1)

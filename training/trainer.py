@@ -238,7 +238,9 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        decay = min(self.recipe.schedule.ema_decay, self.iteration / (self.iteration + 10))
+        decay = min(
+            self.recipe.schedule.ema_decay, self.iteration / (self.iteration + 10)
+        )
         for slow, fast in zip(
             self.averaged.parameters(), self.network.parameters(), strict=True
         ):

@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blinkloop.schema import DETECTION_COLUMNS, DetectionSettings, Scaling
 from blinkloop.training.detection import (
     PHYSICAL_CHANNELS,
     detection_scores,
@@ -14,10 +18,6 @@ from blinkloop.training.detection import (
     localize,
     physical_scale,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from blinkloop.schema import DETECTION_COLUMNS, DetectionSettings, Scaling
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "decode_misc.npz"
 COLUMN = {name: i for i, name in enumerate(DETECTION_COLUMNS)}
