@@ -81,7 +81,7 @@ def localization_loss(
         (N, 1, H, W) before clamp and sigmoid: BCE is computed from it, so that it has a
         gradient also where p is clamped.
     """
-    n, _, height, width = maps.shape
+    _, _, height, width = maps.shape
     p = maps[:, 0]
     mean = p.sum((1, 2))
     variance = (p * (1 - p)).sum((1, 2)) + settings.count_variance_floor

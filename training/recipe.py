@@ -120,11 +120,11 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Recipe:
-        multiple = self.architecture.size_multiple
-        if self.schedule.patch_px % multiple:
+        multiple, patch = self.architecture.size_multiple, self.schedule.patch_px
+        if patch % multiple:
             raise ValueError(
-                f"patch_px is {self.schedule.patch_px}, which is no multiple of the "
-                f"network's {multiple}; use {-(-self.schedule.patch_px // multiple) * multiple}"
+                f"patch_px is {patch}, which is no multiple of the network's "
+                f"{multiple}; use {-(-patch // multiple) * multiple}"
             )
         return self
 

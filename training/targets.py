@@ -32,7 +32,7 @@ def scaled_frames(batch: Batch, scaling: Scaling) -> Tensor:
 
 def to_targets(batch: Batch, scaling: Scaling, photons_floor: float) -> Targets:
     """Targets of the inner frames 1 .. T - 2 of every movie, movie by movie."""
-    movies, length, height, width = batch.frames.shape
+    _, length, height, width = batch.frames.shape
     rows = batch.emitters
     movie, frame = np.divmod(rows["frame"], length)
     kept = in_field(rows, height, width, photons_floor)

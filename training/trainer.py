@@ -9,7 +9,6 @@ random state.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +140,7 @@ class Trainer:
             },
             temporary,
         )
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     def train(
         self, report: Callable[[Progress], None], *, until: int | None = None
@@ -214,8 +213,8 @@ class Trainer:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise BlinkloopError(
-                f"training diverged at iteration {self.iteration}: the loss is {value}; "
-                f"lower schedule.learning_rate and resume from {self.folder}"
+                f"training diverged at iteration {self.iteration}: the loss is "
+                f"{value}; lower schedule.learning_rate and resume from {self.folder}"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -238,9 +237,9 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        decay = min(
-            self.recipe.schedule.ema_decay, self.iteration / (self.iteration + 10)
-        )
+        # A young average follows quickly, so that it forgets the random start.
+        young = self.iteration / (self.iteration + 10)
+        decay = min(self.recipe.schedule.ema_decay, young)
         for slow, fast in zip(
             self.averaged.parameters(), self.network.parameters(), strict=True
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -30,7 +30,9 @@ __all__ = ["command"]
     help="Run folder; a training found there is resumed.",
 )
 @click.option("--iterations", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option("--until", type=click.IntRange(1), help="Stop at this iteration, resumable.")
+@click.option(
+    "--until", type=click.IntRange(1), help="Stop at this iteration, resumable."
+)
 @click.option("--seed", type=click.IntRange(0), help="Instead of the recipe's.")
 @click.option("--device", help="torch device; default: cuda where there is one.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch.")
@@ -109,7 +111,7 @@ class _Bar:
         self._rich: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Self:
         new = not self._log_path.exists()
         self._log = self._log_path.open("a", encoding="utf-8")
         if new:
