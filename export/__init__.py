@@ -1,1 +1,18 @@
-"""Export."""
+"""From a trained network to a model file, checked against PyTorch."""
+
+from __future__ import annotations
+
+from blinkloop.export.comparison import VerifyRow
+from blinkloop.export.from_run import export_run
+from blinkloop.export.onnx_file import export_onnx
+from blinkloop.export.streaming import StreamingNetwork
+from blinkloop.export.verify import raise_if_failed, verify
+
+__all__ = [
+    "StreamingNetwork",
+    "VerifyRow",
+    "export_onnx",
+    "export_run",
+    "raise_if_failed",
+    "verify",
+]

@@ -134,7 +134,7 @@ class StreamingNetwork(nn.Module):
     def _scaled(
         self, frames: Tensor, offset: Tensor, photons_per_adu: Tensor
     ) -> Tensor:
-        """ADU (T, H, W) -> network input (T, 1, Hp, Wp), padded with mean background."""
+        """ADU (T, H, W) -> network input (T, 1, Hp, Wp), padded with zeros."""
         photons = (frames - offset) * photons_per_adu
         scaled = photons - self.scaling.input_offset_photons
         scaled = scaled / self.scaling.input_scale_photons

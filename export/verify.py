@@ -1,0 +1,205 @@
+"""Compare a model file with PyTorch, channel by channel, detection by detection.
+
+First row: the network rebuilt from the file's own weights against what the card says
+the network was when it was exported (or against a training checkpoint); a damaged
+weight shows here. Other rows: each backend against that rebuilt network, the whole
+movie at once against every chunking.
+
+Design notes: the tolerances are the card's. A detection so close to a threshold that
+differences within the tolerance decide is neither lost nor added (`reference`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from blinkloop.errors import CheckFailedError, InputError
+from blinkloop.export.comparison import Comparison, VerifyRow
+from blinkloop.export.probe import ProbeMovie, probe_movies
+from blinkloop.export.record import compare_with_record
+from blinkloop.export.reference import expected_detections, reference_maps
+from blinkloop.export.weights import make_network, read_model_weights, weights_sha256
+from blinkloop.runtime.backends import backend_table, create_backend
+from blinkloop.runtime.camera_maps import CameraMaps, make_camera_maps
+from blinkloop.runtime.model import ModelFile, read_model
+from blinkloop.runtime.protocols import Backend
+from blinkloop.runtime.records import Roi
+from blinkloop.schema import ModelCard
+from blinkloop.training.detection import detection_scores, detection_table
+
+__all__ = ["raise_if_failed", "verify"]
+
+PYTORCH = "pytorch"
+"""Name of the first row."""
+
+
+def verify(
+    model: str | os.PathLike[str],
+    backends: Sequence[str] | None = None,
+    *,
+    run: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+) -> list[VerifyRow]:
+    """Compare a model file with PyTorch.
+
+    Parameters
+    ----------
+    model
+        The model file.
+    backends
+        Names of backends; by default all that are available here.
+    run
+        Run folder or checkpoint the model was exported from; its weights then take the
+        place of the record in the card.
+    threads
+        Threads of one backend call.
+    seed
+        Of the movies to compare on.
+
+    Returns
+    -------
+    One row for PyTorch and one for each backend; see `VerifyRow`.
+
+    Raises
+    ------
+    InputError
+        A file that cannot be used, or a backend that is unknown or not available.
+    MissingExtraError
+        No backend, or not the package onnx.
+    """
+    weights, card = read_model_weights(model)
+    network = make_network(card.architecture, weights, source=os.fspath(model))
+    movies = [
+        (movie, reference_maps(network, card, movie.photons))
+        for movie in probe_movies(card, seed=seed)
+    ]
+    if run is None:
+        rows = [compare_with_record(network, card, weights_sha256(weights))]
+    else:
+        rows = [_compare_with_run(Path(run), card, movies)]
+    available = [row.name for row in backend_table() if row.available]
+    file = read_model(model)
+    for name in available or ["auto"] if backends is None else backends:
+        rows.append(_compare_backend(name, file, movies, threads))
+    return rows
+
+
+def raise_if_failed(rows: Sequence[VerifyRow], *, source: str) -> None:
+    """`CheckFailedError` that names the failures and the largest difference of each."""
+    problems = [f"{row.backend}: {row.problem}" for row in rows if not row.passed]
+    if problems:
+        raise CheckFailedError(f"{source} failed verification: {'; '.join(problems)}")
+
+
+_Movies = Sequence[tuple[ProbeMovie, npt.NDArray[np.float32]]]
+
+
+def _compare_with_run(run: Path, card: ModelCard, movies: _Movies) -> VerifyRow:
+    from blinkloop.export.from_run import read_run
+
+    trained = read_run(run)
+    if trained.recipe.architecture != card.architecture:
+        raise InputError(
+            f"{run}: was trained as {trained.recipe.architecture}, the model file is "
+            f"{card.architecture}; give the run that this model was exported from"
+        )
+    comparison = Comparison(PYTORCH, card)
+    for movie, maps in movies:
+        before = reference_maps(trained.network, card, movie.photons)
+        scores = detection_scores(torch.from_numpy(maps[:, 0]), card.detection)
+        table, counts = detection_table(
+            torch.from_numpy(maps), scores, card.detection.max_detections
+        )
+        for frame, expected in enumerate(expected_detections(before, card)):
+            where = f"frame {frame} of {movie.name!r}"
+            comparison.maps(where, maps[frame], before[frame])
+            comparison.detections(
+                where, table[frame].numpy(), int(counts[frame]), expected
+            )
+    return comparison.row()
+
+
+def _compare_backend(
+    name: str, model: ModelFile, movies: _Movies, threads: int | None
+) -> VerifyRow:
+    card = model.card
+    backend: Backend | None = None
+    comparison = Comparison(name, card)
+    try:
+        for movie, maps in movies:
+            camera = _camera(card, movie)
+            if backend is None:
+                backend = create_backend(name, model, camera, threads=threads)
+                comparison.backend = backend.name
+            backend.set_camera(camera)
+            adu = movie.photons / camera.photons_per_adu + camera.offset_adu
+            for chunks in movie.chunkings:
+                _compare_stream(comparison, backend, adu, maps, chunks, movie.name)
+    finally:
+        if backend is not None:
+            backend.close()
+    return comparison.row()
+
+
+def _camera(card: ModelCard, movie: ProbeMovie) -> CameraMaps:
+    """The card's camera; per pixel, and different in each, where the movie wants it."""
+    if not movie.pixel_maps:
+        return make_camera_maps(card.camera)
+    _, height, width = movie.photons.shape
+    ramp = np.arange(height * width).reshape(height, width) / (height * width)
+    return make_camera_maps(
+        card.camera,
+        baseline_adu_map=card.camera.baseline_adu + 10 * ramp,
+        e_per_adu_map=card.camera.e_per_adu * (1 + 0.1 * ramp),
+        area=Roi(0, 0, width, height),
+    )
+
+
+def _calls(
+    adu: npt.NDArray[np.float32], chunks: Sequence[int]
+) -> Iterator[tuple[npt.NDArray[np.float32], bool, int]]:
+    """Frames, segment start and number of the frame that row 0 describes."""
+    first = 0
+    for count in chunks:
+        yield adu[first : first + count], first == 0, first - 1
+        first += count
+    yield adu[-1:], False, first - 1
+
+
+def _compare_stream(
+    comparison: Comparison,
+    backend: Backend,
+    adu: npt.NDArray[np.float32],
+    reference: npt.NDArray[np.float32],
+    chunks: Sequence[int],
+    movie: str,
+) -> None:
+    expected = expected_detections(reference, comparison.card)
+    # Engines may leave the maps out; their tables and sums are compared all the same.
+    fetch = getattr(backend, "maps", None)
+    for frames, start, first in _calls(adu.astype(np.float32), chunks):
+        # Before the step, which moves on the features that both start from.
+        maps = fetch(frames, segment_start=start) if fetch else None
+        out = backend.step(frames, segment_start=start)
+        for row in range(int(start), len(frames)):
+            frame = first + row
+            where = f"frame {frame} of {movie!r}, calls of {chunks}"
+            if maps is not None:
+                comparison.maps(where, maps[row], reference[frame])
+            comparison.detections(
+                where, out.detections[row], int(out.counts[row]), expected[frame]
+            )
+            comparison.sums(
+                where,
+                out.count_mean[row],
+                out.count_variance[row],
+                out.block_mean[row],
+                reference[frame, 0],
+            )
