@@ -1,0 +1,139 @@
+"""Facts of a table that files need beside its columns: pixel size, extent, PSF width.
+
+Design notes
+------------
+Knows the keys of `LocalizationTable.meta`; knows no file format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
+
+from blinkloop.errors import InputError
+from blinkloop.optics import GaussianPsf
+from blinkloop.runtime.report import jsonable
+from blinkloop.schema import (
+    LOCALIZATION_DTYPE,
+    GaussianPsfSettings,
+    LocalizationTable,
+)
+
+__all__ = [
+    "blank_rows",
+    "extent_px",
+    "is_3d",
+    "pixel_sizes_nm",
+    "plain_meta",
+    "precision_px",
+    "psf_sigmas_px",
+]
+
+Floats = npt.NDArray[np.float64]
+
+
+def blank_rows(count: int) -> npt.NDArray[np.void]:
+    """(count,) of `LOCALIZATION_DTYPE`: every value unknown (NaN), frame 0."""
+    rows = np.zeros(count, LOCALIZATION_DTYPE)
+    for name in LOCALIZATION_DTYPE.names or ():
+        if name != "frame":
+            rows[name] = np.nan
+    return rows
+
+
+def is_3d(table: LocalizationTable) -> bool:
+    """As `meta["three_dimensional"]` says, else whether any z is known and not 0."""
+    said = table.meta.get("three_dimensional")
+    if isinstance(said, bool):
+        return said
+    z = table.data["z_nm"]
+    return bool(np.any(np.isfinite(z) & (z != 0)))
+
+
+def pixel_sizes_nm(
+    meta: Mapping[str, Any], given: float | None, what: str
+) -> tuple[float, float]:
+    """Size of a pixel along x and y, nm.
+
+    Parameters
+    ----------
+    meta
+        Of the table: `pixel_size_nm`, or `pixel_size_xy_nm` when not square.
+    given
+        What a person said; it comes first.
+    what
+        Names the file in the message.
+
+    Raises
+    ------
+    InputError
+        When nobody says it, or it is not above 0.
+    """
+    value = given if given is not None else meta.get("pixel_size_xy_nm")
+    if value is None:
+        value = meta.get("pixel_size_nm")
+    if value is None:
+        raise InputError(
+            f"{what}: the pixel size is not known, so px and nm cannot be converted; "
+            f"say it with --pixel-size-nm"
+        )
+    x, y = value if isinstance(value, list | tuple) else (value, value)
+    if not (0 < x < float("inf") and 0 < y < float("inf")):
+        raise InputError(f"{what}: a pixel size is above 0 nm, got {value}")
+    return float(x), float(y)
+
+
+def extent_px(table: LocalizationTable) -> tuple[int, int]:
+    """Width and height of the smallest image from the chip's corner that holds it."""
+    meta = table.meta
+    roi = meta.get("roi_px")
+    x, y = (int(roi[0]), int(roi[1])) if roi else (0, 0)
+    size = []
+    for start, key, column in ((x, "width_px", "x_px"), (y, "height_px", "y_px")):
+        known = meta.get(key)
+        values = table.data[column]
+        values = values[np.isfinite(values)]
+        seen = int(np.floor(values.max() + 0.5)) + 1 if values.size else 1
+        size.append(start + int(known) if known else max(1, seen))
+    return size[0], size[1]
+
+
+def psf_sigmas_px(table: LocalizationTable) -> tuple[Floats, Floats] | None:
+    """Widths of the PSF along x and y at each z, px; None when it is not a Gaussian.
+
+    `meta["psf"]` is `PsfSettings` as a mapping.
+    """
+    try:
+        settings = GaussianPsfSettings.model_validate(table.meta.get("psf"))
+    except ValidationError:
+        return None
+    z = np.nan_to_num(table.data["z_nm"].astype(np.float64))
+    x, y = GaussianPsf(settings).sigmas_px(z)
+    return np.asarray(x), np.asarray(y)
+
+
+def precision_px(sigma_px: Floats, photons: Floats, background: Floats) -> Floats:
+    """Localization precision of one axis in px for a Gaussian PSF.
+
+    Approximation of the Cramer-Rao bound of Rieger and Stallinga (2014),
+    doi:10.1002/cphc.201300711, eq. 5: with s^2 = sigma^2 + 1/12 and
+    t = 2 pi b s^2 / N, var = s^2 / N (1 + 4 t + sqrt(2 t / (1 + 4 t))).
+    """
+    n = np.maximum(photons, 1.0)
+    s2 = sigma_px**2 + 1 / 12
+    t = 2 * np.pi * np.maximum(background, 0.0) * s2 / n
+    return np.asarray(np.sqrt(s2 / n * (1 + 4 * t + np.sqrt(2 * t / (1 + 4 * t)))))
+
+
+def plain_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts as JSON knows them; what it does not know becomes text."""
+    return {
+        str(key): jsonable(
+            value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        )
+        for key, value in meta.items()
+    }

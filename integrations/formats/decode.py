@@ -1,0 +1,104 @@
+"""DECODE HDF5 tables (doi:10.1038/s41592-021-01236-x), read only.
+
+Groups `data` (columns), `meta` (attributes `xy_unit`: px or nm, `px_size`: nm, first
+and second image axis) and `decode` (version). Its x is the first image axis, the rows,
+so x and y change places here; its origin is the centre of the first pixel, frames count
+from 0, as ours. A column not used is an empty dataset.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.errors import InputError
+from blinkloop.integrations.formats.columns import blank_rows, pixel_sizes_nm
+from blinkloop.schema import LocalizationTable
+
+__all__ = ["is_decode", "read_decode"]
+
+
+def is_decode(file: Any) -> bool:
+    """Whether an open HDF5 file holds a DECODE table."""
+    return "data" in file and "xyz" in file["data"]
+
+
+def read_decode(
+    file: Any, path: Path, pixel_size_nm: float | None = None
+) -> LocalizationTable:
+    """Read a table from an open HDF5 file.
+
+    Raises
+    ------
+    InputError
+        When columns are missing or differ in length, or positions are in nm and the
+        pixel size is not known.
+    """
+    data = file["data"]
+    attributes = dict(file["meta"].attrs) if "meta" in file else {}
+    meta: dict[str, Any] = {}
+    size = attributes.get("px_size")
+    if size is not None and np.size(size) == 2 and np.all(np.isfinite(size)):
+        first, second = (float(value) for value in np.asarray(size).ravel())
+        meta["pixel_size_nm"] = second  # along x, the columns
+        if first != second:
+            meta["pixel_size_xy_nm"] = [second, first]
+    if pixel_size_nm is not None:
+        meta = {"pixel_size_nm": pixel_size_nm}
+    xyz = _column(data, "xyz")
+    frame = _column(data, "frame_ix")
+    if xyz is None or frame is None or xyz.ndim != 2 or xyz.shape[1] != 3:
+        raise InputError(
+            f"{path.name}: the DECODE table has no usable columns xyz and frame_ix"
+        )
+    count = xyz.shape[0]
+    rows = blank_rows(count)
+    columns: dict[str, npt.NDArray[Any] | None] = {
+        "frame": frame,
+        "x_px": xyz[:, 1],
+        "y_px": xyz[:, 0],
+        "z_nm": xyz[:, 2],
+        "photons": _column(data, "phot"),
+        "background_photons": _column(data, "bg"),
+        "photons_sigma": _column(data, "phot_sig"),
+        "prob": _column(data, "prob"),
+    }
+    sigma = _column(data, "xyz_sig")
+    if sigma is not None and sigma.ndim == 2 and sigma.shape[1] == 3:
+        columns |= {
+            "x_sigma_px": sigma[:, 1],
+            "y_sigma_px": sigma[:, 0],
+            "z_sigma_nm": sigma[:, 2],
+        }
+    for name, values in columns.items():
+        if values is None:
+            continue
+        if values.shape != (count,):
+            raise InputError(
+                f"{path.name}: the column for {name} has {values.shape} values, the "
+                f"positions are {count}; the file is damaged"
+            )
+        rows[name] = values
+    if _text(attributes.get("xy_unit", "px")) == "nm":
+        pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, path.name)
+        for name, pixel in (("x", pixel_x), ("y", pixel_y)):
+            rows[f"{name}_px"] /= pixel
+            rows[f"{name}_sigma_px"] /= pixel
+    if "decode" in file:
+        version = _text(file["decode"].attrs.get("version", ""))
+        meta["generated_by"] = f"DECODE {version}".strip()
+    return LocalizationTable(rows, meta)
+
+
+def _column(data: Any, name: str) -> npt.NDArray[Any] | None:
+    """Values of a column; None when it is absent or an empty dataset."""
+    if name not in data or data[name].shape is None:
+        return None
+    return np.asarray(data[name][...])
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
