@@ -5,6 +5,7 @@ from __future__ import annotations
 from blinkloop.export.comparison import VerifyRow
 from blinkloop.export.from_run import export_run
 from blinkloop.export.onnx_file import export_onnx
+from blinkloop.export.recard import update_card
 from blinkloop.export.streaming import StreamingNetwork
 from blinkloop.export.verify import raise_if_failed, verify
 
@@ -14,5 +15,6 @@ __all__ = [
     "export_onnx",
     "export_run",
     "raise_if_failed",
+    "update_card",
     "verify",
 ]
