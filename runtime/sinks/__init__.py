@@ -1,0 +1,19 @@
+"""Keepers of results: memory, and the live store on disk.
+
+`LiveStore` and its reader need the extra "io"; importing this package does not.
+"""
+
+from __future__ import annotations
+
+from blinkloop.runtime.sinks.memory import MemorySink
+from blinkloop.runtime.sinks.store_reader import LiveStoreReader, read_live_store
+from blinkloop.runtime.sinks.writer import SinkWriter
+from blinkloop.runtime.sinks.zarr_store import LiveStore
+
+__all__ = [
+    "LiveStore",
+    "LiveStoreReader",
+    "MemorySink",
+    "SinkWriter",
+    "read_live_store",
+]
