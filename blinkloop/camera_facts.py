@@ -1,0 +1,226 @@
+"""Which camera facts hold: a person's word, then the source's metadata, then the card.
+
+Design notes
+------------
+Takes mappings only: it does not know where they were read, movies or Micro-Manager. A
+source states only what it knows; the model card knows everything, so each field of
+`CameraSettings` ends up with a value and an origin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from blinkloop.errors import InputError
+from blinkloop.extras import require
+from blinkloop.schema import CameraSettings, ModelCard
+
+__all__ = [
+    "PIXEL_SIZE_TOLERANCE",
+    "ResolvedCamera",
+    "model_meta",
+    "read_camera_file",
+    "resolve_camera",
+]
+
+PIXEL_SIZE_TOLERANCE = 0.01
+"""Relative; the width of the PSF in px scales with the pixel size."""
+
+_SHOWN = (
+    ("kind", ""),
+    ("baseline_adu", "ADU"),
+    ("e_per_adu", "e/ADU"),
+    ("em_gain", ""),
+    ("quantum_efficiency", ""),
+    ("read_noise_e", "e"),
+    ("pixel_size_nm", "nm"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedCamera:
+    """Camera facts and where each came from.
+
+    Parameters
+    ----------
+    settings
+        What is used.
+    origin
+        Field of `CameraSettings` -> "flag", "camera file", the source's name ("movie",
+        "Micro-Manager") or "model card".
+    """
+
+    settings: CameraSettings
+    origin: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """One line: what is used, and from where."""
+        by_origin: dict[str, list[str]] = {}
+        for field, unit in _SHOWN:
+            value = getattr(self.settings, field)
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            fact = (
+                f"{field.rsplit('_', 1)[0] if unit else field} {shown} {unit}".strip()
+            )
+            by_origin.setdefault(self.origin[field], []).append(fact)
+        return "camera: " + "; ".join(
+            f"{', '.join(facts)} (from {_SAID[origin]})"
+            if origin in _SAID
+            else f"{', '.join(facts)} (from {origin})"
+            for origin, facts in by_origin.items()
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """For `LocalizationTable.meta`, JSON-serializable."""
+        return {
+            "camera": self.settings.model_dump(mode="json"),
+            "camera_origin": dict(self.origin),
+            "pixel_size_nm": self.settings.pixel_size_nm,
+        }
+
+
+_SAID = {
+    "flag": "the flags",
+    "camera file": "the camera file",
+    "movie": "the movie's metadata",
+    "model card": "the model card",
+}
+
+
+def resolve_camera(
+    flags: Mapping[str, Any],
+    camera_file: Path | None,
+    source_facts: Mapping[str, Any],
+    card: ModelCard,
+    *,
+    source: str = "movie",
+) -> ResolvedCamera:
+    """Merge camera facts; the first that knows a field wins.
+
+    Parameters
+    ----------
+    flags
+        Fields of `CameraSettings` a person gave; None means not given.
+    camera_file
+        YAML or JSON mapping of the same fields, or None.
+    source_facts
+        What the frames' source says, e.g. `FrameSource.camera_facts()`.
+    card
+        Of the model; knows the rest.
+    source
+        Name of the source for messages: "movie" or "Micro-Manager".
+
+    Returns
+    -------
+    ResolvedCamera
+
+    Raises
+    ------
+    InputError
+        An unknown field, a value that cannot be, an unreadable file, or a pixel size
+        that differs from the model's by more than `PIXEL_SIZE_TOLERANCE`.
+    """
+    layers = [
+        ("model card", card.camera.model_dump()),
+        (source, _given(source_facts)),
+        ("camera file", read_camera_file(camera_file) if camera_file else {}),
+        ("flag", _given(flags)),
+    ]
+    # The card's own pixel size is the one its network was made for.
+    layers[0][1]["pixel_size_nm"] = card.pixel_size_nm
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for name, facts in layers:
+        for field in facts:
+            if field not in CameraSettings.model_fields:
+                raise InputError(
+                    f"{name}: unknown camera fact {field!r}; known are "
+                    f"{', '.join(CameraSettings.model_fields)}"
+                )
+        values.update(facts)
+        origin.update(dict.fromkeys(facts, name))
+    try:
+        settings = CameraSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "camera"
+        raise InputError(
+            f"{origin.get(field, 'camera')}: {field} = {first['input']!r} cannot be "
+            f"used ({first['msg']}); correct it, or say it with a flag"
+        ) from error
+    _check_pixel_size(settings.pixel_size_nm, origin["pixel_size_nm"], card)
+    return ResolvedCamera(settings, origin)
+
+
+def read_camera_file(path: Path) -> dict[str, Any]:
+    """Camera facts of a YAML or JSON file.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise InputError(
+            f"{path}: the camera file cannot be read ({reason}); check the path"
+        ) from error
+    try:
+        if path.suffix.lower() == ".json":
+            content = json.loads(text)
+        else:
+            content = _yaml(text)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: the camera file is not valid "
+            f"({' '.join(str(error).split())}); correct it"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: a camera file holds lines such as 'baseline_adu: 100', this one "
+            f"holds {type(content).__name__}"
+        )
+    return {str(key): value for key, value in content.items()}
+
+
+def model_meta(card: ModelCard) -> dict[str, Any]:
+    """What a table must know of the model, for `LocalizationTable.meta`."""
+    return {
+        "model": card.name,
+        "model_card_sha256": card.sha256(),
+        "psf": card.psf.model_dump(mode="json"),
+        "three_dimensional": card.three_dimensional,
+        "z_range_nm": list(card.z_range_nm),
+    }
+
+
+def _given(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _yaml(text: str) -> Any:
+    yaml = require("yaml", "Reading a YAML camera file", "io")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_pixel_size(pixel_nm: float, origin: str, card: ModelCard) -> None:
+    if abs(pixel_nm / card.pixel_size_nm - 1) <= PIXEL_SIZE_TOLERANCE:
+        return
+    raise InputError(
+        f"the pixel size is {pixel_nm:g} nm ({_SAID.get(origin, origin)}), but the model "
+        f"{card.name!r} was trained for {card.pixel_size_nm:g} nm, so its PSF has "
+        f"another width in px; train and export a model for {pixel_nm:g} nm, or say "
+        f"--pixel-size-nm {card.pixel_size_nm:g} if that is the true value"
+    )

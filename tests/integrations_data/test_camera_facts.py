@@ -1,0 +1,123 @@
+"""Flags before camera file before metadata before model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blinkloop.camera_facts import model_meta, resolve_camera
+from blinkloop.errors import InputError
+from blinkloop.schema import (
+    Architecture,
+    CameraSettings,
+    GaussianPsfSettings,
+    ModelCard,
+    Scaling,
+    TrainingRanges,
+)
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    return ModelCard(
+        name="a model",
+        architecture=Architecture(),
+        pixel_size_nm=100.0,
+        z_range_nm=(-500, 500),
+        psf=GaussianPsfSettings(),
+        camera=CameraSettings(baseline_adu=1, e_per_adu=2, read_noise_e=3),
+        scaling=Scaling(
+            input_offset_photons=10,
+            input_scale_photons=20,
+            photons_max=9000,
+            z_max_nm=600,
+            background_max=60,
+        ),
+        training_ranges=TrainingRanges(
+            photons=(500, 5000),
+            background_photons=(5, 50),
+            density_per_um2=(0.1, 1),
+            on_time_frames=(1, 5),
+        ),
+    )
+
+
+def test_order_of_the_sources(card: ModelCard, tmp_path: Path) -> None:
+    file = tmp_path / "camera.yaml"
+    file.write_text("baseline_adu: 11\ne_per_adu: 12\n")
+    found = resolve_camera(
+        {"baseline_adu": 21.0, "em_gain": None},
+        file,
+        {"e_per_adu": 31.0, "bit_depth": 12, "pixel_size_nm": 100.4},
+        card,
+        source="Micro-Manager",
+    )
+    s = found.settings
+    assert (s.baseline_adu, s.e_per_adu, s.bit_depth, s.read_noise_e) == (21, 12, 12, 3)
+    assert s.pixel_size_nm == 100.4
+    assert set(found.origin) == set(CameraSettings.model_fields)
+    assert {k: found.origin[k] for k in ("baseline_adu", "e_per_adu", "bit_depth")} == {
+        "baseline_adu": "flag",
+        "e_per_adu": "camera file",
+        "bit_depth": "Micro-Manager",
+    }
+    assert found.origin["em_gain"] == "model card"
+    assert "baseline 21 ADU (from the flags)" in found.text
+    assert "pixel_size 100.4 nm (from Micro-Manager)" in found.text
+    assert "\n" not in found.text
+    assert found.meta()["camera"]["e_per_adu"] == 12
+
+
+def test_card_alone_is_enough(card: ModelCard) -> None:
+    found = resolve_camera({}, None, {}, card)
+    assert found.settings == card.camera
+    assert set(found.origin.values()) == {"model card"}
+    assert model_meta(card)["psf"]["kind"] == "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("flags", "facts", "says"),
+    [
+        ({}, {"pixel_size_nm": 160.0}, r"160 nm \(the movie's metadata\).*100 nm"),
+        ({"pixel_size_nm": 98.9}, {}, "the flags.*train"),
+        ({"e_per_adu": 0.0}, {}, "flag: e_per_adu = 0.0"),
+        ({}, {"em_gain": 0.5}, "movie: em_gain"),
+        ({"colour": 1}, {}, "unknown camera fact 'colour'"),
+    ],
+    ids=["metadata", "flag", "value", "metadata_value", "unknown"],
+)
+def test_what_cannot_be(
+    flags: dict[str, Any], facts: dict[str, Any], says: str, card: ModelCard
+) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        resolve_camera(flags, None, facts, card)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flag_overrules_wrong_metadata(card: ModelCard) -> None:
+    found = resolve_camera({"pixel_size_nm": 100.0}, None, {"pixel_size_nm": 160}, card)
+    assert found.origin["pixel_size_nm"] == "flag"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("c.yaml", "a: [1", "not valid"),
+        ("c.json", "{", "not valid"),
+        ("c.json", "[1]", "holds list"),
+        ("c.yaml", "gain: 3", "camera file: unknown camera fact 'gain'"),
+        ("c.yaml", None, "cannot be read"),
+    ],
+    ids=["yaml", "json", "list", "unknown", "missing"],
+)
+def test_bad_camera_file(
+    name: str, text: str | None, says: str, card: ModelCard, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InputError, match=says) as caught:
+        resolve_camera({}, file, {}, card)
+    assert "\n" not in str(caught.value)
