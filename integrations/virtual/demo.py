@@ -4,7 +4,9 @@ The plant. With R activations per frame in the field, an emitter touches tau + 1
 on average (tau = mean on-time in frames), so the number seen per frame is R (tau + 1).
 R = dark emitters x activation rate per mW x power x exposure. Each activation bleaches
 its emitter with probability b, so holding the target for n frames uses up b R n of the
-pool, and the power must rise by pool / (pool - b R n) meanwhile.
+pool, and the power must rise by pool / (pool - b R n) meanwhile. A structure does not
+fill the field evenly, so the rate is set by the emitters that the very sample of this
+seed has in the field.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from blinkloop.integrations.virtual.settings import (
     Structure,
     VirtualSettings,
 )
+from blinkloop.integrations.virtual.structures import (
+    random_streams,
+    sample_positions,
+)
 from blinkloop.schema import GaussianPsfSettings, ModelCard
 
 __all__ = ["START_FACTORS", "demo_settings"]
@@ -28,6 +34,7 @@ START_FACTORS = {"low": 1 / 3.5, "right": 1.0, "high": 3.5}
 _POWER_AT_START_MW = 2.0
 _POWER_RISE = 2.2
 _BLEACH_FRACTION = 0.5
+_SPONTANEOUS_SHARE = 0.02
 _DESIGN_SECONDS = 60.0
 _WANTED_PHOTONS = 3000.0
 _WANTED_BACKGROUND = 20.0
@@ -90,8 +97,7 @@ def demo_settings(
     per_frame = target_per_um2 * bare.sample_um2 / (on_time_frames + 1)
     used_up = _BLEACH_FRACTION * per_frame * frames
     pool = round(used_up * _POWER_RISE / (_POWER_RISE - 1))
-    rate_per_mw_s = per_frame / (pool * _POWER_AT_START_MW * exposure_ms / 1000)
-    return VirtualSettings(
+    sample = VirtualSettings(
         width_px=width_px,
         height_px=height_px,
         pixel_size_nm=card.pixel_size_nm,
@@ -102,13 +108,6 @@ def demo_settings(
         # The network is least sure at the ends of its z range.
         z_range_nm=(0.8 * low_nm, 0.8 * high_nm),
         n_emitters=pool,
-        kinetics=KineticsSettings(
-            activation_per_mw_s=rate_per_mw_s,
-            # What the imaging laser activates on its own: little against the target.
-            spontaneous_per_s=0.02 * rate_per_mw_s * _POWER_AT_START_MW,
-            on_time_ms=on_time_frames * exposure_ms,
-            bleach_fraction=_BLEACH_FRACTION,
-        ),
         photons=_within(_WANTED_PHOTONS, ranges.photons),
         background=BackgroundSettings(
             photons=_within(_WANTED_BACKGROUND, ranges.background_photons),
@@ -118,6 +117,19 @@ def demo_settings(
         seed=seed,
         realtime=realtime,
     )
+    sites = sample_positions(sample, random_streams(seed)[0])
+    in_field = int(sample.in_field(sites[:, 0], sites[:, 1]).sum())
+    wanted = target_per_um2 * sample.field_um2 / (on_time_frames + 1)
+    rate_per_s = wanted / (max(in_field, 1) * exposure_ms / 1000)
+    # What the imaging laser activates on its own: little against the target.
+    spontaneous_per_s = _SPONTANEOUS_SHARE * rate_per_s
+    kinetics = KineticsSettings(
+        activation_per_mw_s=(rate_per_s - spontaneous_per_s) / _POWER_AT_START_MW,
+        spontaneous_per_s=spontaneous_per_s,
+        on_time_ms=on_time_frames * exposure_ms,
+        bleach_fraction=_BLEACH_FRACTION,
+    )
+    return sample.model_copy(update={"kinetics": kinetics})
 
 
 def _within(wanted: float, limits: tuple[float, float]) -> float:

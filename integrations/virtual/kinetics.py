@@ -153,7 +153,8 @@ class BlinkingPool:
             return FrameBlinks(np.zeros(0, np.int64), np.zeros(0), 0.0)
         # An emitter that blinked twice within the frame is one row.
         unique, place = np.unique(np.concatenate(ids), return_inverse=True)
-        total = np.bincount(place, np.concatenate(photons), unique.size)
+        weights = np.concatenate(photons)
+        total = np.asarray(np.bincount(place, weights, unique.size), np.float64)
         lit = total > 0
         return FrameBlinks(unique[lit], total[lit], on_ms / duration_ms)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from blinkloop.schema import CameraSettings, GaussianPsfSettings, PsfSettings
@@ -118,6 +120,15 @@ class VirtualSettings(_Strict):
         """Area of the chip in the sample, um^2."""
         pixel_um = self.pixel_size_nm / 1000
         return self.width_px * self.height_px * pixel_um**2
+
+    def in_field(
+        self, x_px: npt.NDArray[np.float64], y_px: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """Which positions lie on the chip; a pixel reaches 0.5 px around its centre."""
+        return np.asarray(
+            (np.abs(x_px - (self.width_px - 1) / 2) <= self.width_px / 2)
+            & (np.abs(y_px - (self.height_px - 1) / 2) <= self.height_px / 2)
+        )
 
     @property
     def sample_um2(self) -> float:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from blinkloop.integrations.virtual.background import Background
 from blinkloop.integrations.virtual.kinetics import BlinkingPool
 from blinkloop.integrations.virtual.settings import VirtualSettings
-from blinkloop.integrations.virtual.structures import sample_positions
+from blinkloop.integrations.virtual.structures import random_streams, sample_positions
 from blinkloop.integrations.virtual.truth import TRUTH_FRAME_DTYPE
 from blinkloop.optics import Camera, GaussianPsf
 from blinkloop.schema import EMITTER_DTYPE, GaussianPsfSettings
@@ -38,8 +38,7 @@ class Simulator:
     """
 
     def __init__(self, settings: VirtualSettings) -> None:
-        streams = np.random.SeedSequence(settings.seed).spawn(4)
-        sites, blinks, noise, field = (np.random.default_rng(s) for s in streams)
+        sites, blinks, noise, field = random_streams(settings.seed)
         s = self._settings = settings
         if not isinstance(s.psf, GaussianPsfSettings):  # VirtualSettings refuses it
             raise TypeError("the virtual microscope forms images with gaussian PSFs")
@@ -123,9 +122,7 @@ class Simulator:
         row = np.clip(np.rint(y_px).astype(int), 0, s.height_px - 1)
         column = np.clip(np.rint(x_px).astype(int), 0, s.width_px - 1)
         emitters["background_photons"] = background[row, column]
-        inside = (np.abs(x_px - (s.width_px - 1) / 2) <= s.width_px / 2) & (
-            np.abs(y_px - (s.height_px - 1) / 2) <= s.height_px / 2
-        )
+        inside = s.in_field(x_px, y_px)
         facts = np.zeros(1, TRUTH_FRAME_DTYPE)
         facts[0] = (
             number,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from blinkloop.integrations.virtual.settings import VirtualSettings
 
-__all__ = ["sample_positions"]
+__all__ = ["random_streams", "sample_positions"]
 
 _Points = npt.NDArray[np.float64]
 
@@ -28,6 +28,11 @@ _PORE_RING_DISTANCE_NM = 50.0
 _CLUSTERS_PER_UM2 = 0.5
 _CLUSTER_SIGMA_NM = 60.0
 _LINKER_NM = 5.0
+
+
+def random_streams(seed: int) -> list[np.random.Generator]:
+    """Independent streams of a virtual microscope: sites, blinks, noise, background."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
 
 
 def sample_positions(settings: VirtualSettings, rng: np.random.Generator) -> _Points:
