@@ -283,7 +283,8 @@ class FeedbackController:
         """Why the estimate cannot be acted on; empty when it can."""
         s = self._settings
         density, sd = estimate.smoothed_per_um2, estimate.smoothed_sd_per_um2
-        if not (math.isfinite(density) and math.isfinite(sd)) or density < 0 or sd < 0:
+        known = (estimate.per_um2, density, sd)
+        if not all(math.isfinite(value) for value in known) or density < 0 or sd < 0:
             return "no finite density"
         if estimate.n_frames < s.min_frames:
             return f"only {estimate.n_frames} frames in the average"

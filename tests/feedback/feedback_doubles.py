@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from blinkloop.errors import DeviceError
 from blinkloop.runtime.density import BLOCK_PX, DensityEstimate
 from blinkloop.runtime.records import FrameResult, Roi

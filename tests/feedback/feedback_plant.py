@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from feedback_doubles import ClockDouble, LaserDouble, result
+
 from blinkloop.runtime.density import DensityEstimator
 from blinkloop.runtime.feedback import (
     ControllerSettings,
@@ -23,7 +25,6 @@ from blinkloop.runtime.feedback import (
     LaserLimits,
     settling_frame,
 )
-from feedback_doubles import ClockDouble, LaserDouble, result
 
 TARGET = 0.5
 AREA_UM2 = 40.96
@@ -110,7 +111,9 @@ def simulate(plant: Plant, rng: np.random.Generator) -> Run:
 def main() -> None:
     """Print the table: no noise for the dynamics, then noise for the truth."""
     out = sys.stdout.write
-    out("| on-time | gain | start | delay | settled | beyond | settled (noise) | held |\n")
+    out(
+        "| on-time | gain | start | delay | settled | beyond | settled, noise | held |\n"
+    )
     out("|---|---|---|---|---|---|---|---|\n")
     for on_time in (2.0, 5.0, 10.0):
         for gain in (0.1, 1.0, 10.0):
@@ -126,9 +129,7 @@ def _row(on_time: float, gain: float, ratio: float, delay: int) -> str:
     beyond = quiet.max() / TARGET if ratio < 1 else TARGET / quiet.min()
     noisy, held = [], []
     for seed in range(3):
-        run = simulate(
-            Plant(on_time, gain, ratio, delay), np.random.default_rng(seed)
-        )
+        run = simulate(Plant(on_time, gain, ratio, delay), np.random.default_rng(seed))
         frame = settling_frame(run.density, TARGET, window_frames=200)
         noisy.append(math.inf if frame is None else frame)
         held.append(run.density[1000:].mean() / TARGET)

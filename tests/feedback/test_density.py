@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from feedback_doubles import FIELD, result
+from numpy.testing import assert_allclose
+
 from blinkloop.errors import InputError
 from blinkloop.runtime.density import (
     DensityEstimator,
@@ -13,8 +16,6 @@ from blinkloop.runtime.density import (
     probability_floor,
 )
 from blinkloop.runtime.records import Gap, Roi
-from feedback_doubles import FIELD, result
-from numpy.testing import assert_allclose
 
 ODD = Roi(3, 5, 21, 11)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
-from blinkloop.runtime.feedback import ControllerSettings, FeedbackController
-from blinkloop.runtime.feedback.controller import ControlDecision
 from feedback_doubles import estimate
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from pydantic import ValidationError
+
+from blinkloop.runtime.feedback import ControllerSettings, FeedbackController
+from blinkloop.runtime.feedback.controller import ControlDecision
 
 
 def settings(**changes: object) -> ControllerSettings:
@@ -19,7 +20,9 @@ def settings(**changes: object) -> ControllerSettings:
     return ControllerSettings.model_validate({**base, **changes})
 
 
-def step(controller: FeedbackController, density: float, **kw: float) -> ControlDecision:
+def step(
+    controller: FeedbackController, density: float, **kw: float
+) -> ControlDecision:
     """Feed frames up to the next update."""
     for _ in range(1000):
         decision = controller.update(estimate(density, **kw))  # type: ignore[arg-type]
@@ -105,8 +108,12 @@ def test_goes_on_from_what_was_applied() -> None:
         pytest.param({"density": math.nan}, "no finite density", id="nan"),
         pytest.param({"density": math.inf}, "no finite density", id="inf"),
         pytest.param({"density": -1.0}, "no finite density", id="negative"),
-        pytest.param({"density": 0.1, "sd": math.nan}, "no finite density", id="sd nan"),
-        pytest.param({"density": 0.1, "sd": math.inf}, "no finite density", id="sd inf"),
+        pytest.param(
+            {"density": 0.1, "sd": math.nan}, "no finite density", id="sd nan"
+        ),
+        pytest.param(
+            {"density": 0.1, "sd": math.inf}, "no finite density", id="sd inf"
+        ),
         pytest.param({"density": 0.1, "sd": 0.26}, "uncertain", id="uncertain"),
         pytest.param({"density": 0.1, "n_frames": 9}, "only 9 frames", id="few frames"),
     ],
@@ -201,7 +208,8 @@ def test_negative_response_goes_dark_until_reset() -> None:
         pytest.param(lambda: _respond(0.0, 10.0), id="no response: exhausted, slow"),
         pytest.param(lambda: _respond(-1.0, 0.1, 8), id="weak laser, fading emitters"),
         pytest.param(
-            lambda: _respond(-1.0, 10.0, stop_on_negative_response=False), id="asked not"
+            lambda: _respond(-1.0, 10.0, stop_on_negative_response=False),
+            id="asked not",
         ),
     ],
 )

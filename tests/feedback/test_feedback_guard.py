@@ -9,6 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from feedback_doubles import ClockDouble, LaserDouble, estimate
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from pydantic import ValidationError
+
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.runtime.feedback import (
     LOG_COLUMNS,
@@ -16,11 +22,6 @@ from blinkloop.runtime.feedback import (
     LaserGuard,
     LaserLimits,
 )
-from feedback_doubles import ClockDouble, LaserDouble, estimate
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.testing import assert_allclose
-from pydantic import ValidationError
 
 
 def guard_of(
@@ -176,7 +177,8 @@ def test_failed_laser_is_tried_again_until_it_obeys() -> None:
     laser.mood = "good"
     clock.sleep(2.5)
     guard.check()
-    assert (guard.state, laser.value, guard.fault) == ("safe", 0.0, None)
+    after = guard.state, laser.value, guard.fault
+    assert after == ("safe", 0.0, None)
 
 
 def test_make_safe_is_idempotent_and_final_until_armed() -> None:
@@ -213,7 +215,7 @@ def test_limits_must_be_the_devices() -> None:
         guard_of(LaserDouble(limits=(1.0, 100.0)), min_value=1.0)
 
     class Mute(LaserDouble):
-        limits = property(lambda _: 1 / 0)  # type: ignore[assignment]
+        limits = property(lambda _: 1 / 0)
 
         def __init__(self) -> None:
             pass
