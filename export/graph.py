@@ -108,7 +108,10 @@ def build_graph(
     free = torch.export.Dim.DYNAMIC
     dynamic: dict[str, Any] = dict.fromkeys(INPUT_NAMES)
     dynamic["frames"] = {0: free, 1: free, 2: free}
-    dynamic["features_in"] = {2: free, 3: free}
+    # The size of the kept features is whole at every level of the network.
+    step = 2**architecture.depth
+    blocks = (torch.export.Dim("block_rows"), torch.export.Dim("block_columns"))
+    dynamic["features_in"] = {2: step * blocks[0], 3: step * blocks[1]}
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             module,

@@ -105,14 +105,22 @@ class StreamingNetwork(nn.Module):
             (1,) detection threshold.
         """
         height, width = frames.shape[1], frames.shape[2]
-        new = self.network.analyse(self._scaled(frames, offset_adu, photons_per_adu))
+        # The kept features have the padded size. Taking it from them instead of
+        # computing it again keeps the shapes in the graph, and its export, simple.
+        stride = self.network.architecture.stem_stride
+        below = features_in.shape[2] * stride - height
+        right = features_in.shape[3] * stride - width
+        scaled = self._scaled(frames, offset_adu, photons_per_adu)
+        padded = F.pad(scaled, (0, right, 0, below))
+        new = self.network.analyse(padded.unsqueeze(1))
         # `where`, not a product: what was kept before a segment may be anything.
         before = torch.where(
             segment_start.reshape(1, 1, 1, 1) > 0.5, new[:1], features_in
         )
         known = torch.cat([before, new], 0)
         context = torch.cat([known[:-2], known[1:-1], known[2:]], 1)
-        maps = self.network.combine(context)[:, :, :height, :width] * self.scale
+        maps = self.network.combine(context)
+        maps = maps.narrow(2, 0, height).narrow(3, 0, width) * self.scale
 
         p = maps[:, 0]
         scores = detection_scores(p, self.detection, threshold)
@@ -134,11 +142,7 @@ class StreamingNetwork(nn.Module):
     def _scaled(
         self, frames: Tensor, offset: Tensor, photons_per_adu: Tensor
     ) -> Tensor:
-        """ADU (T, H, W) -> network input (T, 1, Hp, Wp), padded with zeros."""
+        """ADU -> network input, both (T, H, W)."""
         photons = (frames - offset) * photons_per_adu
         scaled = photons - self.scaling.input_offset_photons
-        scaled = scaled / self.scaling.input_scale_photons
-        multiple = self.network.architecture.size_multiple
-        below = -frames.shape[1] % multiple
-        right = -frames.shape[2] % multiple
-        return F.pad(scaled, (0, right, 0, below)).unsqueeze(1)
+        return scaled / self.scaling.input_scale_photons
