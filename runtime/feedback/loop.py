@@ -212,13 +212,16 @@ class FeedbackLoop:
             raise
 
     def _arm(self) -> None:
+        self._controller.reset()
+        if self.mode == "advise":
+            self._controller.applied(self._guard.read())
         if self.mode != "control":
             return
-        self._controller.reset()
         self._guard.arm(self._controller.power)
         self._controller.applied(self._guard.value)
 
     def _take(self, results: Sequence[FrameResult]) -> None:
+        acted = False
         for result in results:
             estimate = self._estimator.update(result)
             self._estimate = estimate
@@ -226,25 +229,28 @@ class FeedbackLoop:
                 self._guard.alive()
             self._guard.check()
             try:
-                if self.mode != "off" and self._may_command():
-                    self._decide(estimate)
+                # Frames handed over together were taken before a command that the
+                # first of them caused: the controller must not judge it by them.
+                if not acted and self.mode != "off" and self._may_command():
+                    acted = self._decide(estimate)
             finally:
                 self._remember(estimate)
 
     def _may_command(self) -> bool:
         return self.mode == "advise" or self._guard.state == "armed"
 
-    def _decide(self, estimate: DensityEstimate) -> None:
+    def _decide(self, estimate: DensityEstimate) -> bool:
+        """One estimate to the controller; True when a command came of it."""
         decision = self._controller.update(estimate)
         if decision is None:
-            return
+            return False
         self._decision = decision
         self._updates += 1
         target = self._controller.target_per_um2
         if decision.hold:
             self._held += 1
             self._guard.note(estimate, target_per_um2=target, reason=decision.reason)
-            return
+            return False
         row = self._guard.command(
             decision.power,
             estimate=estimate,
@@ -253,11 +259,12 @@ class FeedbackLoop:
         )
         if self.mode == "control":
             self._controller.applied(row.written)
-            return
+            return True
         self._advised = decision.power
         # The next advice starts from what the laser does, not from what was advised:
         # advice that nobody follows must not wind up.
         self._controller.applied(row.read_back)
+        return True
 
     def _remember(self, estimate: DensityEstimate) -> None:
         applied = self._guard.value if self.mode == "control" else self._advised

@@ -111,9 +111,7 @@ def simulate(plant: Plant, rng: np.random.Generator) -> Run:
 def main() -> None:
     """Print the table: no noise for the dynamics, then noise for the truth."""
     out = sys.stdout.write
-    out(
-        "| on-time | gain | start | delay | settled | beyond | settled, noise | held |\n"
-    )
+    out("| on-time | gain | start | delay | settled | beyond | with noise | held |\n")
     out("|---|---|---|---|---|---|---|---|\n")
     for on_time in (2.0, 5.0, 10.0):
         for gain in (0.1, 1.0, 10.0):

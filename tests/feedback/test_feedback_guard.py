@@ -173,12 +173,12 @@ def test_failed_laser_is_tried_again_until_it_obeys() -> None:
     assert guard.fault is not None
     assert "by hand" in guard.fault
     guard.check()
-    assert guard.state == "failed"
+    assert guard.fault is not None
     laser.mood = "good"
     clock.sleep(2.5)
     guard.check()
-    after = guard.state, laser.value, guard.fault
-    assert after == ("safe", 0.0, None)
+    assert (guard.state, laser.value) == ("safe", 0.0)
+    assert not guard.fault
 
 
 def test_make_safe_is_idempotent_and_final_until_armed() -> None:
