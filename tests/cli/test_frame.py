@@ -121,7 +121,7 @@ def test_debug_shows_traceback_and_details(
         (
             ("verb", "fine", "--count", "many"),
             "error: Invalid value for '--count': 'many' is not a valid integer;"
-            + " see: blinkloop verb --help",
+            " see: blinkloop verb --help",
         ),
     ],
 )
