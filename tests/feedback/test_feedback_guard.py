@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from feedback_doubles import ClockDouble, LaserDouble, estimate
@@ -17,8 +15,6 @@ from pydantic import ValidationError
 
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.runtime.feedback import (
-    LOG_COLUMNS,
-    CommandLog,
     LaserGuard,
     LaserLimits,
 )
@@ -395,70 +391,6 @@ def test_whatever_is_asked_stays_in_the_limits(values: list[float]) -> None:
             assert after <= before * 1.5 * (1 + 1e-12)
     guard.close()
     assert laser.value == 0.0
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_log_file_has_a_row_per_command(tmp_path: Path) -> None:
-    path = tmp_path / "laser.csv"
-    laser = LaserDouble()
-    for run in range(2):
-        guard = LaserGuard(
-            laser,
-            LaserLimits(max_value=50.0),
-            mode="control",
-            log=CommandLog(path),
-            watchdog=False,
-        )
-        guard.arm(1.0 + run)
-        guard.command(
-            1.5, estimate=estimate(0.3, 0.02, index=24), target_per_um2=0.5, reason="up"
-        )
-        rows = rows_of(path)
-        assert len(rows) == 3 * run + 2  # flushed, not only at the end
-        guard.close()
-    rows = rows_of(path)
-    assert tuple(rows[0]) == LOG_COLUMNS
-    assert [float(r["written"]) for r in rows] == [1.0, 1.5, 0.0, 2.0, 1.5, 0.0]
-    command = rows[1]
-    assert (command["frame"], command["reason"]) == ("24", "up")
-    got = [float(command[k]) for k in ("smoothed_per_um2", "target_per_um2")]
-    assert got == [0.3, 0.5]
-
-
-def test_log_refuses_what_it_did_not_write(tmp_path: Path) -> None:
-    other = tmp_path / "notes.csv"
-    other.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="no laser log"):
-        CommandLog(other)
-    assert other.read_text() == "a,b\n1,2\n"
-    with pytest.raises(InputError, match="cannot be written"):
-        CommandLog(tmp_path / "missing" / "laser.csv")
-    binary = tmp_path / "x.bin"
-    binary.write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(InputError, match="cannot be written"):
-        CommandLog(binary)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full (Linux)")
-def test_full_disk_does_not_stop_the_laser_from_going_dark() -> None:
-    log = CommandLog(keep=5)
-    log._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115, PTH123
-    log._path = Path("/dev/full")
-    laser = LaserDouble()
-    guard = LaserGuard(
-        laser, LaserLimits(max_value=50.0), mode="control", log=log, watchdog=False
-    )
-    guard.arm(10.0)
-    assert log.error is not None
-    assert "stopped" in log.error
-    guard.command(11.0)
-    assert guard.close()
-    assert laser.value == 0.0
-    assert (log.total, len(log.rows())) == (3, 3)
 
 
 @pytest.mark.parametrize(
