@@ -20,7 +20,9 @@ __all__ = ["command"]
 @click.argument("model")
 @click.option("--density", default=0.5, show_default=True, help="Emitters per um^2.")
 @click.option("--flux", default=3000.0, show_default=True, help="Photons per frame.")
-@click.option("--background", default=20.0, show_default=True, help="Photons per pixel.")
+@click.option(
+    "--background", default=20.0, show_default=True, help="Photons per pixel."
+)
 @click.option("--on-time", default=3.0, show_default=True, help="Mean on-time, frames.")
 @click.option("--frames", default=500, show_default=True, help="Length of the movie.")
 @click.option("--size", default="64x64", show_default=True, help="Height x width, px.")
@@ -141,19 +143,13 @@ def _on_movie(
 ) -> dict[str, Any]:
     import numpy as np
 
+    from blinkloop.cli._truth import read_truth
     from blinkloop.evaluation import score
-    from blinkloop.integrations.formats import read_table
     from blinkloop.integrations.movies import open_movie
     from blinkloop.runtime import read_model
-    from blinkloop.schema import EMITTER_DTYPE
 
     model = read_model(path)
-    table = read_table(truth, pixel_size_nm=model.card.pixel_size_nm).data
-    emitters = np.zeros(len(table), EMITTER_DTYPE)
-    for name in ("frame", "x_px", "y_px", "z_nm", "photons", "background_photons"):
-        emitters[name] = table[name]
-    # A truth table without photons holds every emitter that counts.
-    emitters["photons"] = np.nan_to_num(emitters["photons"], nan=np.inf)
+    emitters = read_truth(truth, model.card.pixel_size_nm)
     with open_movie(movie) as opened:
         stack = opened.read(0, opened.n_frames).astype(np.float32)
     predicted, _, seconds = _localize(model, stack, threshold)
@@ -178,7 +174,9 @@ def _on_movie(
     }
 
 
-def _localize(model: Any, stack: Any, threshold: float | None) -> tuple[Any, float, float]:
+def _localize(
+    model: Any, stack: Any, threshold: float | None
+) -> tuple[Any, float, float]:
     """(predicted table, sum of p over all frames, seconds) of a (T, H, W) stack."""
     import numpy as np
 

@@ -82,6 +82,11 @@ class FeedbackLoop:
         return self._guard.mode
 
     @property
+    def target_per_um2(self) -> float:
+        """The set point."""
+        return self._controller.target_per_um2
+
+    @property
     def estimate(self) -> DensityEstimate | None:
         """The latest estimate."""
         return self._estimate

@@ -1,0 +1,132 @@
+"""Options and making of the feedback loop, for `run`, `replay` and `demo`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from blinkloop.errors import InputError
+
+if TYPE_CHECKING:
+    from blinkloop.runtime.feedback import FeedbackLoop
+    from blinkloop.runtime.protocols import Laser
+    from blinkloop.schema import ModelCard
+
+__all__ = ["feedback_options", "make_loop"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def feedback_options(function: _F) -> _F:
+    """Add --target, --on-time, --average-frames."""
+    for option in (
+        click.option(
+            "--update-frames",
+            type=click.IntRange(20),
+            default=25,
+            show_default=True,
+            help="Frames between two laser commands.",
+        ),
+        click.option(
+            "--on-time",
+            type=float,
+            help="Mean on-time in frames; default: middle of the model's range.",
+        ),
+        click.option(
+            "--target",
+            type=float,
+            default=0.5,
+            show_default=True,
+            help="Density to hold, active emitters per um^2.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def make_loop(
+    card: ModelCard,
+    *,
+    mode: str,
+    target: float,
+    on_time: float | None,
+    update_frames: int,
+    laser: Laser | None = None,
+    start_power: float | None = None,
+    max_power: float | None = None,
+    safe_power: float = 0.0,
+    max_dose: float | None = None,
+    log: Path | None = None,
+) -> FeedbackLoop:
+    """Estimator, controller and guard for a model.
+
+    Parameters
+    ----------
+    card
+        Of the model: pixel size, on-times, smallest probability.
+    mode
+        "off", "advise" or "control".
+    target
+        Active emitters per um^2.
+    on_time, update_frames
+        Mean on-time and frames per command.
+    laser
+        None in mode off, or to advise without one.
+    start_power, max_power, safe_power, max_dose
+        In the laser property's unit; defaults from the laser's own limits.
+    log
+        CSV of every command.
+
+    Raises
+    ------
+    InputError
+        Values that do not fit together.
+    """
+    from pydantic import ValidationError
+
+    from blinkloop.runtime import DensityEstimator, probability_floor
+    from blinkloop.runtime.feedback import (
+        CommandLog,
+        ControllerSettings,
+        FeedbackController,
+        FeedbackLoop,
+        LaserGuard,
+        LaserLimits,
+    )
+
+    low, high = card.training_ranges.on_time_frames
+    tau = on_time if on_time is not None else math.sqrt(low * high)
+    top = max_power
+    if top is None:
+        top = laser.limits[1] if laser is not None else 1.0
+    start = start_power if start_power is not None else top / 100.0
+    try:
+        settings = ControllerSettings(
+            target_per_um2=target,
+            start_power=min(start, top),
+            max_power=top,
+            on_time_frames=tau,
+            update_frames=update_frames,
+        )
+        limits = LaserLimits(max_value=top, safe_value=safe_power, max_dose=max_dose)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0] if first["loc"] else "feedback"
+        raise InputError(
+            f"feedback: {name} cannot be {first['input']!r:.60}: {first['msg']}"
+        ) from error
+    # What remains of an update after the average: the camera, the analysis and the
+    # emitters need a moment until a command is seen.
+    average = max(update_frames - math.ceil(tau) - 2, update_frames // 2)
+    estimator = DensityEstimator(
+        card.pixel_size_nm,
+        average_frames=average,
+        on_time_frames=tau,
+        p_floor=probability_floor(card.architecture.logit_clamp),
+    )
+    guard = LaserGuard(laser, limits, mode=mode, log=CommandLog(log))  # type: ignore[arg-type]
+    return FeedbackLoop(estimator, FeedbackController(settings), guard)

@@ -1,0 +1,215 @@
+"""A live run: source, localizer, feedback and files joined; what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blinkloop.cli._output import plain
+from blinkloop.cli._watch import watching
+from blinkloop.errors import BlinkloopError, InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from blinkloop.cli._session import Session
+    from blinkloop.runtime import FrameSource, Observer, RunReport
+    from blinkloop.runtime.feedback import FeedbackLoop
+
+__all__ = ["LiveRun", "live_record", "make_folder", "new_folder_name", "run_live"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """What came out of a live run.
+
+    Parameters
+    ----------
+    report
+        Of the pipeline.
+    files
+        {kind: path} of everything written.
+    warnings
+        One line each.
+    localizations
+        Array of `LOCALIZATION_DTYPE`.
+    """
+
+    report: RunReport
+    files: dict[str, str]
+    warnings: list[str]
+    localizations: npt.NDArray[Any] = field(repr=False)
+
+
+def new_folder_name(verb: str) -> Path:
+    """A folder named by verb and time, in the current folder."""
+    return Path(time.strftime(f"blinkloop-{verb}-%Y%m%d-%H%M%S"))
+
+
+def make_folder(folder: Path) -> Path:
+    """Make the folder of a run; it must not hold another run.
+
+    Raises
+    ------
+    InputError
+        It holds a run, or cannot be made.
+    """
+    if (folder / "localizations.zarr").exists():
+        raise InputError(f"{folder} holds a run already; give another folder to -o")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the folder cannot be made ({error.strerror}); give another "
+            f"one to -o"
+        ) from error
+    return folder
+
+
+def run_live(
+    source: FrameSource,
+    session: Session,
+    loop: FeedbackLoop,
+    folder: Path,
+    *,
+    suitability: Any = None,
+    max_frames: int | None = None,
+    seconds: float | None = None,
+    total: int | None = None,
+    quiet: bool = False,
+    meta: dict[str, Any] | None = None,
+) -> LiveRun:
+    """Run a source through a session and leave the results in a folder.
+
+    The laser is at its safe value when this returns or raises.
+
+    Parameters
+    ----------
+    source
+        Camera or replay.
+    session
+        Model and camera facts.
+    loop
+        Feedback; the first observer.
+    folder
+        Gets `localizations.zarr`, `.hdf5` with `.yaml`, `.csv`, and the laser's log.
+    suitability
+        Observer that says whether the data suit the model; None = none.
+    max_frames, seconds
+        Limits of the run.
+    total
+        Frames in all, when known, for the status line.
+    quiet
+        No status line.
+    meta
+        More facts for the store.
+    """
+    from blinkloop.integrations.formats import write_table
+    from blinkloop.runtime import LiveStore, Pipeline, read_live_store
+
+    store = folder / "localizations.zarr"
+    observers: list[Observer] = [loop]
+    if suitability is not None:
+        observers.append(suitability)
+    stop = threading.Event()
+    try:
+        with _signals(stop):
+            pipeline = Pipeline(
+                source,
+                session.localizer,
+                [LiveStore(store)],
+                observers,
+                meta={**session.meta, **(meta or {})},
+            )
+            with watching(
+                pipeline, total=total, extra=lambda: density_text(loop), quiet=quiet
+            ):
+                report = pipeline.run(
+                    max_frames=max_frames, duration_s=seconds, stop_event=stop
+                )
+    finally:
+        # The pipeline closes it too; this is for what fails before the run begins.
+        loop.close()
+    files = {"store": str(store)}
+    warnings = list(report.warnings)
+    table = read_live_store(store)
+    for kind, name in (
+        ("picasso", "localizations.hdf5"),
+        ("thunderstorm", "localizations.csv"),
+    ):
+        try:
+            files[kind] = str(write_table(table, folder / name, True)[0])
+        except BlinkloopError as error:
+            warnings.append(f"{name} was not written: {error}; {store} has everything")
+    if suitability is not None:
+        warnings += suitability.warnings()
+    return LiveRun(report, files, warnings, table.data)
+
+
+def live_record(run: LiveRun, session: Session, **more: Any) -> dict[str, Any]:
+    """The keys of `run --json`, `replay --json` and `demo --json`."""
+    gaps = run.report.gaps
+    record = run.report.to_dict()
+    # The gaps of a long run belong into its report file, not onto the screen.
+    record["gaps"] = len(gaps)
+    return {
+        **record,
+        "files": run.files,
+        "warnings": run.warnings,
+        "model": session.model.card.name,
+        "model_sha256": session.model.sha256,
+        "backend": session.localizer.backend_name,
+        "camera": session.camera.settings,
+        "camera_origin": session.camera.origin,
+        **more,
+    }
+
+
+def write_report(folder: Path, run: LiveRun, record: dict[str, Any]) -> str:
+    """Write `report.json` with every gap; returns its path."""
+    path = folder / "report.json"
+    gaps = run.report.to_dict()["gaps"]
+    text = json.dumps(plain({**record, "gaps": gaps}), indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+    return str(path)
+
+
+def density_text(loop: FeedbackLoop) -> str:
+    """Density against target, and the laser, for the status line."""
+    estimate, decision = loop.estimate, loop.decision
+    if estimate is None:
+        return ""
+    text = f"density {estimate.smoothed_per_um2:.2f}/um^2"
+    if loop.mode == "off":
+        return text
+    target = loop.target_per_um2
+    power = "" if decision is None else f"  laser {decision.power:.2f}"
+    return f"{text} (target {target:.2f}){power} [{loop.state}]"
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM (and a closed console on Windows) end the run like Ctrl-C does."""
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+
+    names = [name for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before: list[tuple[int, Callable[..., Any] | int | None]] = []
+    # Only the main thread may set handlers; a run inside another program keeps its.
+    if threading.current_thread() is threading.main_thread():
+        for name in names:
+            number = getattr(signal, name)
+            before.append((number, signal.signal(number, ask)))
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

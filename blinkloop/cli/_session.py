@@ -1,0 +1,176 @@
+"""What `fit`, `replay`, `run` and `demo` share: model, camera, localizer, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import blinkloop
+from blinkloop.cli._options import CameraFlags
+from blinkloop.cli._output import note, warn
+from blinkloop.errors import BlinkloopError, InputError
+
+if TYPE_CHECKING:
+    from blinkloop.camera_facts import ResolvedCamera
+    from blinkloop.runtime import ModelFile, RunReport, StreamLocalizer
+
+__all__ = ["Output", "Session", "open_session", "raise_failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A model loaded for one camera.
+
+    Parameters
+    ----------
+    model
+        The model file.
+    camera
+        Camera facts used, and where each came from.
+    localizer
+        Ready for frames.
+    meta
+        Facts for the results: model, camera, thresholds, version.
+    """
+
+    model: ModelFile
+    camera: ResolvedCamera
+    localizer: StreamLocalizer
+    meta: dict[str, Any]
+
+
+def open_session(
+    model_path: Path,
+    flags: CameraFlags,
+    source_facts: Mapping[str, Any],
+    *,
+    source: str,
+    backend: str = "auto",
+    threshold: float | None = None,
+    threads: int | None = None,
+) -> Session:
+    """Load a model with the camera facts that hold for a source.
+
+    Parameters
+    ----------
+    model_path
+        The model file.
+    flags
+        What a person said of the camera.
+    source_facts
+        What the source says of it.
+    source
+        Name of the source for messages: "movie" or "Micro-Manager".
+    backend, threshold, threads
+        See `StreamLocalizer`.
+    """
+    from blinkloop.camera_facts import model_meta, resolve_camera
+    from blinkloop.runtime import StreamLocalizer, make_camera_maps, read_model
+
+    model = read_model(model_path)
+    camera = resolve_camera(
+        flags.values, flags.file, source_facts, model.card, source=source
+    )
+    localizer = StreamLocalizer(
+        model,
+        backend,
+        make_camera_maps(camera.settings),
+        threshold=threshold,
+        threads=threads,
+    )
+    meta = {
+        **model_meta(model.card),
+        **camera.meta(),
+        "model_sha256": model.sha256,
+        "model_file": str(model.path),
+        "threshold": threshold or model.card.detection.threshold,
+        "backend": localizer.backend_name,
+        "blinkloop": blinkloop.__version__,
+    }
+    return Session(model, camera, localizer, meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the localizations go: a live store, and a table made from it at the end.
+
+    Parameters
+    ----------
+    path
+        What the person asked for; the ending chooses the format.
+    store
+        The live store; the same as `path` when that ends in .zarr.
+    """
+
+    path: Path
+    store: Path
+
+    @classmethod
+    def choose(cls, path: Path, *, overwrite: bool) -> Output:
+        """Check, before the work, that the results can be written there.
+
+        Raises
+        ------
+        InputError
+            Unknown ending, or something is there already.
+        """
+        from blinkloop.integrations.formats import check_table_path
+
+        if path.suffix.lower() == ".zarr":
+            if path.exists() and not overwrite:
+                raise InputError(
+                    f"{path} exists already; choose another name or give --overwrite"
+                )
+            return cls(path, path)
+        check_table_path(path, overwrite=overwrite)
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist")
+        return cls(path, path.with_name(path.name + ".live.zarr"))
+
+    def finish(self) -> list[str]:
+        """Make the table from the live store; keeps the store if that fails.
+
+        Returns
+        -------
+        list of str
+            Files written.
+        """
+        import shutil
+
+        from blinkloop.integrations.formats import read_table, write_table
+
+        if self.store == self.path:
+            return [str(self.path)]
+        try:
+            files = write_table(read_table(self.store), self.path, True)
+        except BlinkloopError as error:
+            raise type(error)(
+                f"{error}; the localizations are safe in {self.store}, try "
+                f"'blinkloop convert {self.store} {self.path}'"
+            ) from error
+        shutil.rmtree(self.store, ignore_errors=True)
+        return [str(file) for file in files]
+
+
+def raise_failure(report: RunReport, saved: str) -> None:
+    """Turn a failed run into one error line that says what was saved.
+
+    Raises
+    ------
+    BlinkloopError
+        When the report names a failure.
+    """
+    if report.failure is not None:
+        raise BlinkloopError(
+            f"{report.failure}; {report.localizations} localizations of "
+            f"{report.frames_localized} frames are saved in {saved}"
+        )
+
+
+def say(session: Session, warnings: list[str]) -> None:
+    """Tell what was used and from where, and what to beware of (stderr)."""
+    note(session.camera.text)
+    for line in warnings:
+        warn(line)

@@ -1,0 +1,39 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blinkloop.cli._output import note, print_table, warn
+
+__all__ = ["show_run"]
+
+_ROWS = (
+    ("frames seen", "frames_seen"),
+    ("frames localized", "frames_localized"),
+    ("frames skipped (analysis behind)", "frames_skipped"),
+    ("frames lost (camera)", "frames_lost"),
+    ("localizations", "localizations"),
+    ("density target, per um^2", "density_target_per_um2"),
+    ("density achieved, per um^2", "density_achieved_per_um2"),
+    ("true density, per um^2", "density_true_per_um2"),
+    ("laser commands", "laser_commands"),
+    ("Jaccard index", "jaccard"),
+    ("lateral RMSE, nm", "rmse_lateral_nm"),
+    ("axial RMSE, nm", "rmse_axial_nm"),
+)
+
+
+def show_run(title: str, record: Mapping[str, Any]) -> None:
+    """Print results, files and warnings of a run."""
+    rows = [[name, record[key]] for name, key in _ROWS if record.get(key) is not None]
+    latency = record["latency_ms"]
+    if latency.get("p50") is not None:
+        rows.append(["latency p50, ms", latency["p50"]])
+        rows.append(["latency p99, ms", latency["p99"]])
+    print_table(title, ["result", "value"], rows)
+    for kind, path in record["files"].items():
+        note(f"  {kind}: {path}")
+    for line in record["warnings"]:
+        warn(line)

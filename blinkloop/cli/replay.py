@@ -1,0 +1,132 @@
+"""`blinkloop replay`: a movie as if it were a camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from blinkloop.cli._feedback import feedback_options, make_loop
+from blinkloop.cli._options import (
+    CameraFlags,
+    camera_options,
+    json_option,
+    model_option,
+)
+from blinkloop.cli._output import next_step, print_json
+from blinkloop.cli._session import open_session, raise_failure, say
+
+__all__ = ["command"]
+
+
+@click.command("replay")
+@click.argument("movie", type=click.Path(path_type=Path))
+@model_option()
+@click.option("--fps", type=float, required=True, help="Frames per second.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the results; default: a new one named by the time.",
+)
+@click.option("--repeat", default=1, show_default=True, help="Play it so often.")
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    help="True emitters of the movie (any table 'convert' reads): adds the accuracy.",
+)
+@feedback_options
+@camera_options
+@click.option("--threshold", type=float, help="Detection threshold; default: card's.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all.")
+@click.option("--backend", default="auto", show_default=True, help="See: doctor.")
+@json_option
+def command(
+    movie: Path,
+    model: Path,
+    fps: float,
+    out: Path | None,
+    repeat: int,
+    truth: Path | None,
+    target: float,
+    on_time: float | None,
+    update_frames: int,
+    camera_flags: CameraFlags,
+    threshold: float | None,
+    threads: int | None,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Play a MOVIE as if it were a camera: in real time, and it does not wait.
+
+    Says which laser changes the feedback would advise; there is no laser.
+
+    Example: blinkloop replay movie.tif -m astigmatic-small --fps 50
+    """
+    from blinkloop.cli._live import (
+        live_record,
+        make_folder,
+        new_folder_name,
+        run_live,
+        write_report,
+    )
+    from blinkloop.cli._show import show_run
+    from blinkloop.cli._suitability import Suitability
+    from blinkloop.cli._truth import read_truth
+    from blinkloop.integrations.movies import open_movie
+    from blinkloop.integrations.replay import ReplaySource
+
+    with open_movie(movie) as opened:
+        source = ReplaySource(opened, fps, repeat=repeat)
+        session = open_session(
+            model,
+            camera_flags,
+            opened.facts(),
+            source="movie",
+            backend=backend,
+            threshold=threshold,
+            threads=threads,
+        )
+        loop = make_loop(
+            session.model.card,
+            mode="advise",
+            target=target,
+            on_time=on_time,
+            update_frames=update_frames,
+        )
+        pixel_nm = session.model.card.pixel_size_nm
+        emitters = None if truth is None else read_truth(truth, pixel_nm)
+        folder = make_folder(out or new_folder_name("replay"))
+        say(session, list(opened.notes()))
+        run = run_live(
+            source,
+            session,
+            loop,
+            folder,
+            suitability=Suitability(session, opened),
+            total=opened.n_frames * repeat,
+            meta={"movie": str(movie), "fps": fps},
+        )
+        frames, size = opened.n_frames, (opened.height, opened.width)
+    more = {}
+    if emitters is not None:
+        from blinkloop.evaluation import score
+
+        localized = run.localizations[run.localizations["frame"] < frames]
+        more = score(
+            emitters,
+            localized,
+            card=session.model.card,
+            frames=frames,
+            height_px=size[0],
+            width_px=size[1],
+        ).as_dict()
+    record = live_record(run, session, **more)
+    run.files["report"] = write_report(folder, run, record)
+    if as_json:
+        print_json(record)
+    else:
+        show_run("Replay", record)
+    raise_failure(run.report, run.files["store"])
+    next_step(f"picasso render {run.files.get('picasso', run.files['store'])}")
+

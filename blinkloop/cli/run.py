@@ -1,0 +1,204 @@
+"""`blinkloop run`: live from Micro-Manager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blinkloop.cli._feedback import feedback_options, make_loop
+from blinkloop.cli._options import (
+    CameraFlags,
+    camera_options,
+    json_option,
+    model_option,
+)
+from blinkloop.cli._output import next_step, note, print_json
+from blinkloop.cli._session import open_session, raise_failure, say
+from blinkloop.errors import InputError
+
+if TYPE_CHECKING:
+    from blinkloop.integrations.micromanager import MMLaser
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@model_option()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Micro-Manager .cfg; default: the demo configuration.",
+)
+@click.option("--device", help="Label of the camera; default: the configuration's.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="DEVICE.PROPERTY=VALUE",
+    help="Set a property before the run; may be repeated.",
+)
+@click.option("--exposure-ms", type=float, help="Exposure time; default: as it is.")
+@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--seconds", type=float, help="Stop after so long; default: Ctrl-C.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the results; default: a new one named by the time.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["off", "advise", "control"]),
+    default="advise",
+    show_default=True,
+    help="control lets the feedback write to the laser.",
+)
+@click.option("--laser", metavar="DEVICE.PROPERTY", help="Activation laser.")
+@click.option("--start-power", type=float, help="First power, in the laser's unit.")
+@click.option("--max-power", type=float, help="Hard limit, in the laser's unit.")
+@click.option(
+    "--safe-power",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Written on any fault, stop and exit.",
+)
+@click.option("--max-dose", type=float, help="Limit of power x seconds.")
+@feedback_options
+@camera_options
+@click.option("--threshold", type=float, help="Detection threshold; default: card's.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all.")
+@click.option("--backend", default="auto", show_default=True, help="See: doctor.")
+@json_option
+def command(
+    model: Path,
+    config: Path | None,
+    device: str | None,
+    settings: tuple[str, ...],
+    exposure_ms: float | None,
+    frames: int | None,
+    seconds: float | None,
+    out: Path | None,
+    mode: str,
+    laser: str | None,
+    start_power: float | None,
+    max_power: float | None,
+    safe_power: float,
+    max_dose: float | None,
+    target: float,
+    on_time: float | None,
+    update_frames: int,
+    camera_flags: CameraFlags,
+    threshold: float | None,
+    threads: int | None,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Localize live from a Micro-Manager camera, and watch or hold the density.
+
+    The default mode, advise, never writes to the laser. Ctrl-C ends the run, saves
+    everything and leaves the laser at its safe value.
+
+    Example: blinkloop run -m astigmatic-small --config scope.cfg --laser L405.Power
+    """
+    if mode == "control" and laser is None:
+        raise InputError(
+            "--mode control needs a laser; name it with --laser DEVICE.PROPERTY, or "
+            "use --mode advise"
+        )
+    from blinkloop.cli._live import (
+        live_record,
+        make_folder,
+        new_folder_name,
+        run_live,
+        write_report,
+    )
+    from blinkloop.cli._show import show_run
+    from blinkloop.cli._suitability import Suitability
+    from blinkloop.integrations.micromanager import MicroManagerSource, open_core
+
+    core = open_core(config, camera=device)
+    _apply(core, settings)
+    source = MicroManagerSource(
+        core,
+        camera=device,
+        n_frames=frames,
+        exposure_ms=exposure_ms,
+        # Frames the analysis cannot take are dropped in our own ring, where they are
+        # counted; the core's ring must never be the one that overflows.
+        stop_on_overflow=True,
+    )
+    session = open_session(
+        model,
+        camera_flags,
+        source.camera_facts(),
+        source="Micro-Manager",
+        backend=backend,
+        threshold=threshold,
+        threads=threads,
+    )
+    actuator = None if laser is None or mode == "off" else _laser(core, laser)
+    folder = make_folder(out or new_folder_name("run"))
+    loop = make_loop(
+        session.model.card,
+        mode=mode,
+        target=target,
+        on_time=on_time,
+        update_frames=update_frames,
+        laser=actuator,
+        start_power=start_power,
+        max_power=max_power,
+        safe_power=safe_power,
+        max_dose=max_dose,
+        log=folder / "laser.csv" if mode != "off" else None,
+    )
+    say(session, [])
+    run = run_live(
+        source,
+        session,
+        loop,
+        folder,
+        suitability=Suitability(session),
+        seconds=seconds,
+        total=frames,
+        meta={"camera_device": source.camera, "laser": laser, "mode": mode},
+    )
+    if mode != "off":
+        run.files["laser_log"] = str(folder / "laser.csv")
+    record = live_record(run, session)
+    run.files["report"] = write_report(folder, run, record)
+    if as_json:
+        print_json(record)
+    else:
+        show_run(f"Run on {source.camera}", record)
+        if mode == "advise":
+            note("mode advise: the laser was not touched; --mode control holds density")
+    raise_failure(run.report, run.files["store"])
+    next_step(f"picasso render {run.files.get('picasso', run.files['store'])}")
+
+
+def _apply(core: Any, settings: tuple[str, ...]) -> None:
+    for text in settings:
+        name, equals, value = text.partition("=")
+        label, dot, prop = name.partition(".")
+        if not (equals and dot and label and prop):
+            raise InputError(
+                f"--set {text}: write DEVICE.PROPERTY=VALUE, e.g. "
+                f"Camera.PixelType=16bit"
+            )
+        try:
+            core.setProperty(label, prop, value)
+        except Exception as error:  # any adapter may raise anything
+            line = " ".join(str(error).split())
+            raise InputError(f"--set {text}: refused by the core ({line})") from error
+
+
+def _laser(core: Any, name: str) -> MMLaser:
+    from blinkloop.integrations.micromanager import MMLaser
+
+    label, dot, prop = name.partition(".")
+    if not (dot and label and prop):
+        raise InputError(f"--laser {name}: write DEVICE.PROPERTY, e.g. Laser405.Power")
+    return MMLaser(core, label, prop)
