@@ -33,13 +33,13 @@ PIXEL_SIZE_TOLERANCE = 0.01
 """Relative; the width of the PSF in px scales with the pixel size."""
 
 _SHOWN = (
-    ("kind", ""),
-    ("baseline_adu", "ADU"),
-    ("e_per_adu", "e/ADU"),
-    ("em_gain", ""),
-    ("quantum_efficiency", ""),
-    ("read_noise_e", "e"),
-    ("pixel_size_nm", "nm"),
+    ("kind", "{}"),
+    ("baseline_adu", "baseline {:g} ADU"),
+    ("e_per_adu", "{:g} e per ADU"),
+    ("em_gain", "EM gain {:g}"),
+    ("quantum_efficiency", "QE {:g}"),
+    ("read_noise_e", "read noise {:g} e"),
+    ("pixel_size_nm", "pixel {:g} nm"),
 )
 
 
@@ -63,17 +63,11 @@ class ResolvedCamera:
     def text(self) -> str:
         """One line: what is used, and from where."""
         by_origin: dict[str, list[str]] = {}
-        for field, unit in _SHOWN:
-            value = getattr(self.settings, field)
-            shown = f"{value:g}" if isinstance(value, float) else str(value)
-            fact = (
-                f"{field.rsplit('_', 1)[0] if unit else field} {shown} {unit}".strip()
-            )
+        for field, form in _SHOWN:
+            fact = form.format(getattr(self.settings, field))
             by_origin.setdefault(self.origin[field], []).append(fact)
         return "camera: " + "; ".join(
-            f"{', '.join(facts)} (from {_SAID[origin]})"
-            if origin in _SAID
-            else f"{', '.join(facts)} (from {origin})"
+            f"{', '.join(facts)} (from {_SAID.get(origin, origin)})"
             for origin, facts in by_origin.items()
         )
 
@@ -175,10 +169,8 @@ def read_camera_file(path: Path) -> dict[str, Any]:
             f"{path}: the camera file cannot be read ({reason}); check the path"
         ) from error
     try:
-        if path.suffix.lower() == ".json":
-            content = json.loads(text)
-        else:
-            content = _yaml(text)
+        is_json = path.suffix.lower() == ".json"
+        content = json.loads(text) if is_json else _yaml(text)
     except ValueError as error:
         raise InputError(
             f"{path}: the camera file is not valid "
@@ -219,8 +211,8 @@ def _check_pixel_size(pixel_nm: float, origin: str, card: ModelCard) -> None:
     if abs(pixel_nm / card.pixel_size_nm - 1) <= PIXEL_SIZE_TOLERANCE:
         return
     raise InputError(
-        f"the pixel size is {pixel_nm:g} nm ({_SAID.get(origin, origin)}), but the model "
-        f"{card.name!r} was trained for {card.pixel_size_nm:g} nm, so its PSF has "
-        f"another width in px; train and export a model for {pixel_nm:g} nm, or say "
+        f"the pixel size is {pixel_nm:g} nm ({_SAID.get(origin, origin)}), but the "
+        f"model {card.name!r} was trained for {card.pixel_size_nm:g} nm, so its PSF "
+        f"has another width in px; train and export a model for {pixel_nm:g} nm, or say "
         f"--pixel-size-nm {card.pixel_size_nm:g} if that is the true value"
     )

@@ -32,10 +32,10 @@ from blinkloop.integrations.formats.columns import (
     is_3d,
     pixel_sizes_nm,
     plain_meta,
-    precision_px,
     psf_sigmas_px,
 )
 from blinkloop.integrations.formats.files import whole_files
+from blinkloop.precision import precision_px
 from blinkloop.schema import LocalizationTable
 
 __all__ = ["is_picasso", "read_picasso", "write_picasso"]

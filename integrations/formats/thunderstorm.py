@@ -26,10 +26,10 @@ from blinkloop.integrations.formats.columns import (
     is_3d,
     pixel_sizes_nm,
     plain_meta,
-    precision_px,
     psf_sigmas_px,
 )
 from blinkloop.integrations.formats.files import whole_files
+from blinkloop.precision import precision_px
 from blinkloop.schema import LocalizationTable
 
 __all__ = [

@@ -172,7 +172,7 @@ def test_picasso_file_has_no_nan(name: str, tmp_path: Path) -> None:
 
 
 def test_precision_formula_is_near_the_shot_noise_limit() -> None:
-    from blinkloop.integrations.formats.columns import precision_px
+    from blinkloop.precision import precision_px
 
     sigma, photons = np.array([1.3]), np.array([5000.0])
     found = precision_px(sigma, photons, np.array([0.0]))

@@ -65,7 +65,7 @@ def test_order_of_the_sources(card: ModelCard, tmp_path: Path) -> None:
     }
     assert found.origin["em_gain"] == "model card"
     assert "baseline 21 ADU (from the flags)" in found.text
-    assert "pixel_size 100.4 nm (from Micro-Manager)" in found.text
+    assert "pixel 100.4 nm (from Micro-Manager)" in found.text
     assert "\n" not in found.text
     assert found.meta()["camera"]["e_per_adu"] == 12
 
