@@ -1,109 +1,27 @@
-"""Tiny networks with random weights, exported once per session."""
+"""Tiny networks with random weights, and movies for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from blinkloop.runtime.model import ModelFile, read_model
 from blinkloop.runtime.records import Frame, Roi
-from blinkloop.schema import (
-    Architecture,
-    CameraSettings,
-    GaussianPsfSettings,
-    ModelCard,
-    Scaling,
-    TrainingRanges,
-)
 
-
-def make_card(architecture: Architecture) -> ModelCard:
-    """A card whose numbers suit `make_movie`."""
-    return ModelCard(
-        name="tiny random network",
-        architecture=architecture,
-        pixel_size_nm=100,
-        z_range_nm=(-500, 500),
-        psf=GaussianPsfSettings(),
-        camera=CameraSettings(),
-        scaling=Scaling(
-            input_offset_photons=20,
-            input_scale_photons=60,
-            photons_max=5000,
-            z_max_nm=600,
-            background_max=50,
-        ),
-        training_ranges=TrainingRanges(
-            photons=(500, 5000),
-            background_photons=(5, 40),
-            density_per_um2=(0.1, 2),
-            on_time_frames=(1, 5),
-        ),
-    )
-
-
-TINY = {
-    "full": Architecture(features=4, depth=2),
-    "half": Architecture(features=4, depth=1, stem_stride=2),
-}
+GOLDEN = Path(__file__).parent.parent / "golden"
+TINY = ("full", "half")
 
 
 @pytest.fixture(scope="session")
-def tiny_networks() -> dict[str, Any]:
-    """Random networks at full and at half resolution, with a fair number of detections.
-
-    The last layer of every head is scaled to outputs of moderate spread: as
-    initialised nothing is detected and most values sit at the ends of their ranges,
-    where no comparison can fail.
-    """
-    torch = pytest.importorskip("torch", reason="making a network needs 'train'")
-    from blinkloop.training.network import TwoStageNetwork
-
-    networks = {}
-    for name, architecture in TINY.items():
-        torch.manual_seed(3)
-        network = TwoStageNetwork(architecture).eval()
-        frames = torch.randn(6, 3, 24, 24).exp() - 1
-        heads = (
-            (network.head_p, 1.5, -3.5),
-            (network.head_position, 0.7, 0.0),
-            (network.head_sigma, 0.7, 0.0),
-            (network.head_background, 0.7, 0.0),
-        )
-        with torch.no_grad():
-            raws = network.heads_of(frames)
-            for (head, spread, centre), raw in zip(heads, raws, strict=True):
-                scale = spread / raw.std()
-                shift = centre - scale * (raw.mean() - head.out.bias.mean())
-                head.out.weight.mul_(scale)
-                head.out.bias.fill_(float(shift))
-        networks[name] = network
-    return networks
+def tiny_models() -> dict[str, ModelFile]:
+    """Random networks, made by tests/golden/make_tiny_models.py."""
+    return {name: read_model(GOLDEN / f"tiny_{name}.onnx") for name in TINY}
 
 
-@pytest.fixture(scope="session")
-def tiny_models(
-    tiny_networks: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, ModelFile]:
-    """Model files of the tiny networks."""
-    pytest.importorskip("onnx", reason="making a model file needs the extra 'export'")
-    pytest.importorskip("onnxscript", reason="making a model file needs 'export'")
-    from blinkloop.export import export_onnx
-
-    folder = tmp_path_factory.mktemp("models")
-    models = {}
-    for name, network in tiny_networks.items():
-        path = folder / f"{name}.onnx"
-        export_onnx(network, make_card(network.architecture), path)
-        models[name] = read_model(path)
-    return models
-
-
-@pytest.fixture(scope="session", params=list(TINY))
+@pytest.fixture(scope="session", params=TINY)
 def tiny_model(
     request: pytest.FixtureRequest, tiny_models: dict[str, ModelFile]
 ) -> ModelFile:
