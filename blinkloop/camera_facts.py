@@ -213,6 +213,6 @@ def _check_pixel_size(pixel_nm: float, origin: str, card: ModelCard) -> None:
     raise InputError(
         f"the pixel size is {pixel_nm:g} nm ({_SAID.get(origin, origin)}), but the "
         f"model {card.name!r} was trained for {card.pixel_size_nm:g} nm, so its PSF "
-        f"has another width in px; train and export a model for {pixel_nm:g} nm, or say "
-        f"--pixel-size-nm {card.pixel_size_nm:g} if that is the true value"
+        f"has another width in px; train and export a model for {pixel_nm:g} nm, or "
+        f"say --pixel-size-nm {card.pixel_size_nm:g} if that is the true value"
     )

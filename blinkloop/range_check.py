@@ -48,8 +48,8 @@ class _Histogram:
 
     def __init__(self, low: float, high: float, *, log: bool, bins: int = 400) -> None:
         self._log = log
-        ends = (np.log(low), np.log(high)) if log else (low, high)
-        self._edges = np.linspace(*ends, bins + 1)
+        first, last = (np.log(low), np.log(high)) if log else (low, high)
+        self._edges = np.linspace(first, last, bins + 1)
         self._counts = np.zeros(bins, np.int64)
 
     @property
@@ -201,8 +201,8 @@ class TrainingRangeCheck:
         elif level is not None and not low / 2 <= level <= high * 2:
             found.append(
                 f"the frames have {level:.3g} photons per pixel (median), the model "
-                f"was trained with a background of {low:g} to {high:g}; check --baseline "
-                f"and --e-per-adu, or train for this background"
+                f"was trained with a background of {low:g} to {high:g}; check "
+                f"--baseline and --e-per-adu, or train for this background"
             )
         saturated = facts["saturated_fraction"]
         if saturated is not None and saturated > 1e-4:
@@ -260,8 +260,8 @@ class TrainingRangeCheck:
             a, b = self._card.z_range_nm
             found.append(
                 f"{ends:.0%} of the localizations lie at the ends of the model's z "
-                f"range ({a:g} to {b:g} nm): the sample is deeper, out of focus, or the PSF "
-                f"is another one"
+                f"range ({a:g} to {b:g} nm): the sample is deeper, out of focus, "
+                f"or the PSF is another one"
             )
         return found
 

@@ -61,7 +61,7 @@ def test_right_psf_passes(density: float, photons: float, missed: float) -> None
         density_per_um2=density,
         photons=photons,
         missed=missed,
-        frames=int(np.ceil(6 / density)),
+        frames=max(15, int(6 / density)),
     )
     assert found.correlation == pytest.approx(1, abs=0.02)
     assert found.warning is None
