@@ -1,0 +1,231 @@
+"""How much keeping the features of frames is worth, measured in one run.
+
+Three ways to localize the same frames with the same weights, threads and outputs:
+
+- streaming: blinkloop's CPU backend, which analyses every frame once;
+- three-frame: an ONNX graph in ONNX Runtime that analyses three frames for each one;
+- eager: the same three-frame network in PyTorch.
+
+They take turns within each repetition, so that what else the machine does falls on all
+alike; what counts are the ratios within a repetition, of which the median is printed.
+
+    python benchmarks/streaming.py --threads 2 --size 64x64
+    python benchmarks/streaming.py --model model.onnx --frames-per-call 16
+    python benchmarks/streaming.py --dry      # does it run? tiny network, seconds
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from blinkloop.export import export_onnx
+from blinkloop.export.weights import make_network, read_model_weights
+from blinkloop.runtime import create_backend, make_camera_maps, read_model
+from blinkloop.schema import (
+    Architecture,
+    CameraSettings,
+    GaussianPsfSettings,
+    ModelCard,
+    Scaling,
+    TrainingRanges,
+)
+from blinkloop.training.detection import (
+    detection_scores,
+    detection_table,
+    physical_scale,
+)
+from blinkloop.training.network import TwoStageNetwork
+
+Frames = npt.NDArray[np.float32]
+Step = Callable[[], object]
+NAMES = ("streaming", "three-frame", "eager")
+
+
+class ThreeFrames(nn.Module):
+    """(N, 3, H, W) ADU -> the detections and sums of the middle frames."""
+
+    def __init__(self, network: TwoStageNetwork, card: ModelCard) -> None:
+        super().__init__()
+        self.network = network
+        self.card = card
+        maps = make_camera_maps(card.camera)
+        self.offset_adu = float(maps.offset_adu[0, 0])
+        self.photons_per_adu = float(maps.photons_per_adu[0, 0])
+        scale = torch.tensor(physical_scale(card.scaling)).reshape(1, -1, 1, 1)
+        self.register_buffer("scale", scale)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As the streaming graph, without the memory."""
+        scaling = self.card.scaling
+        photons = (frames - self.offset_adu) * self.photons_per_adu
+        scaled = photons - scaling.input_offset_photons
+        maps = self.network(scaled / scaling.input_scale_photons) * self.scale
+        p = maps[:, 0]
+        scores = detection_scores(p, self.card.detection)
+        table, counts = detection_table(
+            maps, scores, self.card.detection.max_detections
+        )
+        return table, counts, p.sum((1, 2)), (p * (1 - p)).sum((1, 2))
+
+
+def random_card() -> ModelCard:
+    """The official 48-feature network, untrained: speed does not depend on weights."""
+    return ModelCard(
+        name="random 48-feature network",
+        architecture=Architecture(),
+        pixel_size_nm=100,
+        z_range_nm=(-500, 500),
+        psf=GaussianPsfSettings(),
+        camera=CameraSettings(),
+        scaling=Scaling(
+            input_offset_photons=20,
+            input_scale_photons=60,
+            photons_max=5000,
+            z_max_nm=600,
+            background_max=50,
+        ),
+        training_ranges=TrainingRanges(
+            photons=(500, 5000),
+            background_photons=(5, 40),
+            density_per_um2=(0.1, 2),
+            on_time_frames=(1, 5),
+        ),
+    )
+
+
+def three_frame_session(
+    module: ThreeFrames, stacks: Tensor, folder: Path, threads: int
+) -> onnxruntime.InferenceSession:
+    """The three-frame graph of exactly this size, with the streaming backend's options.
+
+    A fixed size favours it: nothing has to be worked out at run time.
+    """
+    path = folder / "three_frames.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(module, (stacks,), dynamo=True, verbose=False)
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    path.write_bytes(program.model_proto.SerializeToString())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def contestants(
+    model: Path | None, frames: Frames, threads: int, folder: Path
+) -> tuple[str, list[Step]]:
+    """Name of the network, and one call on all frames in each of the three ways."""
+    if model is None:
+        card = random_card()
+        torch.manual_seed(0)
+        network = TwoStageNetwork(card.architecture).eval()
+        model = folder / "streaming.onnx"
+        export_onnx(network, card, model)
+    weights, card = read_model_weights(model)
+    network = make_network(card.architecture, weights, source=str(model))
+    module = ThreeFrames(network, card).eval()
+    maps = make_camera_maps(card.camera)
+    backend = create_backend(
+        "onnxruntime-cpu", read_model(model), maps, threads=threads
+    )
+    # The last two frames of the call before are known to both: a movie in progress.
+    movie = np.concatenate([frames[-2:], frames])
+    stacks = np.stack([movie[:-2], movie[1:-1], movie[2:]], 1)
+    tensor = torch.from_numpy(stacks)
+    session = three_frame_session(module, tensor, folder, threads)
+    name = session.get_inputs()[0].name
+    torch.set_num_threads(threads)
+
+    def streaming() -> object:
+        return backend.step(frames, segment_start=False)
+
+    def three_frame() -> object:
+        return session.run(None, {name: stacks})
+
+    def eager() -> object:
+        with torch.inference_mode():
+            return module(tensor)
+
+    backend.step(frames, segment_start=True)
+    table = backend.step(frames, segment_start=False).count_mean
+    for other in (three_frame()[2], eager()[2].numpy()):  # type: ignore[index]
+        np.testing.assert_allclose(table, other, rtol=1e-2)
+    return card.name, [streaming, three_frame, eager]
+
+
+def measure(steps: list[Step], repetitions: int) -> npt.NDArray[np.float64]:
+    """Seconds of every call, (repetitions, contestants)."""
+    seconds = np.zeros((repetitions, len(steps)))
+    for row in seconds:
+        for column, step in enumerate(steps):
+            begin = time.perf_counter()
+            step()
+            row[column] = time.perf_counter() - begin
+    return seconds
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--model", type=Path, help="model file; default: random weights"
+    )
+    parser.add_argument("--size", default="64x64", help="HxW, multiples of 8")
+    parser.add_argument("--frames-per-call", type=int, default=8)
+    parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dry", action="store_true", help="tiny network, few calls")
+    given = parser.parse_args()
+    height, width = (int(part) for part in given.size.split("x"))
+    if height % 8 or width % 8:
+        parser.error("the three-frame graph does not pad: H and W must be n * 8")
+    model, repetitions = given.model, given.repetitions
+    if given.dry:
+        golden = Path(__file__).parent.parent / "tests" / "golden"
+        model, repetitions = model or golden / "tiny_full.onnx", 3
+
+    rng = np.random.default_rng(0)
+    frames = rng.poisson(140, (given.frames_per_call, height, width))
+    with tempfile.TemporaryDirectory() as folder:
+        name, steps = contestants(
+            model, frames.astype(np.float32), given.threads, Path(folder)
+        )
+        measure(steps, 2)
+        seconds = measure(steps, repetitions)
+
+    print(
+        f"{name}, {height}x{width} px, {given.frames_per_call} frames per call, "
+        f"{given.threads} threads, {repetitions} repetitions; onnxruntime "
+        f"{onnxruntime.__version__}, torch {torch.__version__}, {platform.processor() or platform.machine()}"
+    )
+    for column, contestant in enumerate(NAMES):
+        rate = given.frames_per_call / np.median(seconds[:, column])
+        ratio = np.median(seconds[:, column] / seconds[:, 0])
+        low, high = np.quantile(seconds[:, column] / seconds[:, 0], [0.1, 0.9])
+        print(
+            f"{contestant:>12}: {rate:8.1f} frames/s; streaming is {ratio:.2f} times "
+            f"as fast (10 to 90 %: {low:.2f} to {high:.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
