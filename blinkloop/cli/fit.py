@@ -115,6 +115,7 @@ def fit_movie(
     BlinkloopError
         Bad input, or a failure midway; what was localized is saved then.
     """
+    from blinkloop.cli._suitability import PixelTap, Suitability
     from blinkloop.integrations.movies import MovieSource, open_movie
     from blinkloop.runtime import EndedBy, LiveStore, Pipeline, PipelineSettings
 
@@ -128,13 +129,12 @@ def fit_movie(
             threshold=threshold,
             threads=threads,
         )
-        from blinkloop.cli._suitability import Suitability
-
         output = Output.choose(out, overwrite=overwrite)
-        suitability = Suitability(session, opened)
+        tap = PixelTap(MovieSource(opened))
+        suitability = Suitability(session, tap)
         store = LiveStore(output.store, if_exists="overwrite")
         pipeline = Pipeline(
-            MovieSource(opened),
+            tap,
             session.localizer,
             [store],
             [suitability],
@@ -162,6 +162,7 @@ def fit_movie(
         "tables_full": report.tables_full,
         "warnings": warnings,
         "in_training_range": not suitability.warnings(),
+        "data": suitability.facts(),
         "camera": session.camera.settings,
         "camera_origin": session.camera.origin,
         "model": session.model.card.name,

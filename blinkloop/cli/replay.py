@@ -71,13 +71,13 @@ def command(
         write_report,
     )
     from blinkloop.cli._show import show_run
-    from blinkloop.cli._suitability import Suitability
+    from blinkloop.cli._suitability import PixelTap, Suitability
     from blinkloop.cli._truth import read_truth
     from blinkloop.integrations.movies import open_movie
     from blinkloop.integrations.replay import ReplaySource
 
     with open_movie(movie) as opened:
-        source = ReplaySource(opened, fps, repeat=repeat)
+        tap = PixelTap(ReplaySource(opened, fps, repeat=repeat))
         session = open_session(
             model,
             camera_flags,
@@ -99,11 +99,11 @@ def command(
         folder = make_folder(out or new_folder_name("replay"))
         say(session, list(opened.notes()))
         run = run_live(
-            source,
+            tap,
             session,
             loop,
             folder,
-            suitability=Suitability(session, opened),
+            suitability=Suitability(session, tap),
             total=opened.n_frames * repeat,
             meta={"movie": str(movie), "fps": fps},
         )

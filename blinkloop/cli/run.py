@@ -116,7 +116,7 @@ def command(
         write_report,
     )
     from blinkloop.cli._show import show_run
-    from blinkloop.cli._suitability import Suitability
+    from blinkloop.cli._suitability import PixelTap, Suitability
     from blinkloop.integrations.micromanager import MicroManagerSource, open_core
 
     core = open_core(config, camera=device)
@@ -155,12 +155,13 @@ def command(
         log=folder / "laser.csv" if mode != "off" else None,
     )
     say(session, [])
+    tap = PixelTap(source)
     run = run_live(
-        source,
+        tap,
         session,
         loop,
         folder,
-        suitability=Suitability(session),
+        suitability=Suitability(session, tap),
         seconds=seconds,
         total=frames,
         meta={"camera_device": source.camera, "laser": laser, "mode": mode},

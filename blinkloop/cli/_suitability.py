@@ -1,0 +1,146 @@
+"""Whether the data suit the model: range and PSF checks fed by a run as it goes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from blinkloop.cli._session import Session
+    from blinkloop.runtime import Frame, FrameResult, FrameSource, Gap, Roi
+
+__all__ = ["PixelTap", "Suitability"]
+
+_FIRST = 16
+_EVERY = 25
+_WAITING = 64
+
+
+class PixelTap:
+    """A source that keeps copies of a few frames until their results come.
+
+    The first frames and then every 25th; at most 64 wait, older ones go. Otherwise it
+    is the source it wraps.
+    """
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self._kept: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def roi(self) -> Roi:
+        """Of the source."""
+        return self._source.roi
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the source."""
+        return self._source.dtype
+
+    @property
+    def lost(self) -> int:
+        """Of the source."""
+        return self._source.lost
+
+    def camera_facts(self) -> Mapping[str, Any]:
+        """Of the source."""
+        return self._source.camera_facts()
+
+    def start(self) -> None:
+        """Start the source."""
+        self._source.start()
+
+    def stop(self) -> None:
+        """Stop the source."""
+        self._source.stop()
+
+    def frames(self) -> Iterator[Frame]:
+        """The source's frames; copies some on the way."""
+        for number, frame in enumerate(self._source.frames()):
+            if number < _FIRST or number % _EVERY == 0:
+                pixels = frame.pixels.copy()
+                with self._lock:
+                    self._kept[frame.index] = pixels
+                    if len(self._kept) > _WAITING:
+                        self._kept.popitem(last=False)
+            yield frame
+
+    def take(self, index: int) -> npt.NDArray[Any] | None:
+        """The kept pixels of a frame, if it is one of the few; given out once."""
+        with self._lock:
+            return self._kept.pop(index, None)
+
+
+class Suitability:
+    """Observer that compares a run with the model's training range and PSF.
+
+    Parameters
+    ----------
+    session
+        Model and camera facts in use.
+    tap
+        Source of pixels.
+    """
+
+    def __init__(self, session: Session, tap: PixelTap) -> None:
+        from blinkloop.optics import Camera
+        from blinkloop.psf_check import PsfCheck
+        from blinkloop.range_check import TrainingRangeCheck
+
+        card, camera = session.model.card, session.camera.settings
+        self._tap = tap
+        self._camera = Camera(camera)
+        self._range = TrainingRangeCheck(card, camera)
+        self._psf = PsfCheck.for_card(card, camera)
+
+    def observe(self, results: Sequence[FrameResult]) -> None:
+        """Take results; their pixels are fetched from the tap where it has them."""
+        for result in results:
+            self._range.add(
+                result.localizations,
+                frames=1,
+                height=result.roi.height,
+                width=result.roi.width,
+                emitters=result.count_mean,
+            )
+            pixels = self._tap.take(result.index)
+            if pixels is None:
+                continue
+            photons = self._camera.backward(pixels.astype(np.float32))
+            self._range.add_pixels(pixels, photons)
+            if self._psf is not None and not self._psf.enough:
+                origin = (result.roi.x, result.roi.y)
+                self._psf.add(photons, result.localizations, origin=origin)
+
+    def gap(self, gap: Gap) -> None:
+        """Missing frames say nothing about the others."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def warnings(self) -> list[str]:
+        """What lies outside, one line each; empty when the data suit the model."""
+        found = [
+            f"outside the model's training range: {line}"
+            for line in self._range.report().warnings
+        ]
+        if self._psf is not None:
+            line = self._psf.result().warning
+            if line is not None:
+                found.append(f"outside the model's training range: {line}")
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers behind the warnings, for the JSON."""
+        facts: dict[str, Any] = dict(self._range.report().facts)
+        if self._psf is not None:
+            agreement = self._psf.result()
+            facts["psf_correlation"] = agreement.correlation
+            facts["psf_patches"] = agreement.patches
+        return facts

@@ -1,0 +1,282 @@
+"""`blinkloop demo`: a virtual microscope, localized live, its density held."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blinkloop.cli._bundled import bundled_models, resolve_model
+from blinkloop.cli._feedback import make_loop
+from blinkloop.cli._options import CameraFlags, json_option
+from blinkloop.cli._output import next_step, note, print_json
+from blinkloop.cli._session import Session, open_session, raise_failure
+from blinkloop.errors import InputError
+
+if TYPE_CHECKING:
+    from blinkloop.cli._live import LiveRun
+    from blinkloop.integrations.virtual import VirtualMicroscope
+    from blinkloop.runtime.feedback import FeedbackLoop
+
+__all__ = ["command"]
+
+_PICTURE_NM = 20.0
+_PICTURE_SIGMA_NM = 15.0
+_LOAD = 0.5
+"""Share of the frame time the analysis may take; the rest is for camera and disk."""
+_SLOWEST_MS, _FASTEST_MS = 200.0, 20.0
+_UPDATE_FRAMES = 25
+
+
+@click.command("demo")
+@click.option(
+    "--seconds", default=60.0, show_default=True, help="How long the camera runs."
+)
+@click.option(
+    "--target",
+    default=0.5,
+    show_default=True,
+    help="Density to hold, active emitters per um^2.",
+)
+@click.option(
+    "--start",
+    type=click.Choice(["low", "right", "high"]),
+    default="low",
+    show_default=True,
+    help="Laser at the start: 3.5 times too low, right, 3.5 times too high.",
+)
+@click.option(
+    "--structure",
+    type=click.Choice(["filaments", "rings", "clusters", "uniform"]),
+    default="filaments",
+    show_default=True,
+    help="What the sample looks like.",
+)
+@click.option("--exposure-ms", type=float, help="Default: what this computer can do.")
+@click.option("-m", "--model", help="Bundled name or path; default: the bundled one.")
+@click.option("--seed", default=0, show_default=True, help="Of the virtual sample.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the results; default: a new one named by the time.",
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all.")
+@json_option
+def command(
+    seconds: float,
+    target: float,
+    start: str,
+    structure: str,
+    exposure_ms: float | None,
+    model: str | None,
+    seed: int,
+    out: Path | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Watch molecules being localized while a laser holds their density.
+
+    A virtual microscope inside the real Micro-Manager core: blinking, bleaching
+    molecules, a noisy camera, a 405 nm laser. No hardware, no screen needed.
+
+    Example: blinkloop demo --seconds 60
+    """
+    if seconds < 1:
+        raise InputError(f"--seconds must be at least 1, got {seconds:g}")
+    from blinkloop.cli._live import (
+        live_record,
+        make_folder,
+        new_folder_name,
+        run_live,
+        write_report,
+    )
+    from blinkloop.cli._suitability import PixelTap, Suitability
+    from blinkloop.integrations.micromanager import (
+        MicroManagerSource,
+        MMLaser,
+        new_core,
+    )
+    from blinkloop.integrations.virtual import demo_settings, load_virtual_microscope
+    from blinkloop.runtime import read_card
+
+    path = resolve_model(model or _default_model())
+    card = read_card(path)
+    session = open_session(
+        path, CameraFlags(), {}, source="Micro-Manager", threads=threads
+    )
+    settings = demo_settings(
+        card,
+        target_per_um2=target,
+        start=start,  # type: ignore[arg-type]
+        seconds=seconds,
+        exposure_ms=exposure_ms or _exposure_ms(session),
+        structure=structure,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    core = new_core()
+    scope = load_virtual_microscope(core, settings)
+    folder = make_folder(out or new_folder_name("demo"))
+    note(
+        f"virtual microscope: {settings.width_px} x {settings.height_px} px, "
+        f"{1000 / settings.exposure_ms:.0f} frames/s, model {card.name}"
+    )
+    try:
+        laser = MMLaser(core, scope.laser, scope.laser_property)
+        loop = make_loop(
+            card,
+            mode="control",
+            target=target,
+            on_time=settings.kinetics.on_time_ms / settings.exposure_ms,
+            update_frames=_UPDATE_FRAMES,
+            laser=laser,
+            start_power=settings.start_power_mw,
+            log=folder / "laser.csv",
+        )
+        tap = PixelTap(MicroManagerSource(core, camera=scope.camera))
+        run = run_live(
+            tap,
+            session,
+            loop,
+            folder,
+            suitability=Suitability(session, tap),
+            seconds=seconds,
+            total=int(seconds * 1000 / settings.exposure_ms),
+            meta={"virtual": settings.model_dump(mode="json")},
+        )
+        run.files["laser_log"] = str(folder / "laser.csv")
+        run.files["truth"] = str(scope.save_truth(folder / "truth.npz"))
+        more = _against_truth(run, session, scope, loop)
+        _pictures(run, session, scope, loop, folder)
+    finally:
+        scope.unload()
+    record = live_record(run, session, **more)
+    run.files["report"] = write_report(folder, run, record)
+    if as_json:
+        print_json(record)
+    else:
+        from blinkloop.cli._show import show_run
+
+        show_run("Demo", record)
+    raise_failure(run.report, run.files["store"])
+    next_step(f"blinkloop run -m {card.name} --config YOUR_MICROSCOPE.cfg")
+
+
+def _default_model() -> str:
+    names = [name for name in bundled_models() if name.startswith("astigmatic")]
+    if not names:
+        raise InputError(
+            "no model is bundled with this build of blinkloop; train one "
+            "(blinkloop train astigmatic-small -o RUN), export it and give it to -m"
+        )
+    return names[0]
+
+
+def _exposure_ms(session: Session) -> float:
+    """Exposure at which the analysis takes about half of the frame time."""
+    import numpy as np
+
+    from blinkloop.runtime import Frame, Roi
+
+    height, width = 64, 96
+    pixels = np.full((height, width), 140, np.uint16)
+    roi = Roi(0, 0, width, height)
+    took = []
+    for index in range(12):
+        started = time.perf_counter()
+        session.localizer.push([Frame(index, 0.0, pixels, roi)])
+        took.append(time.perf_counter() - started)
+    session.localizer.flush()
+    wanted = 1000 * float(np.median(took[4:])) / _LOAD
+    return float(np.clip(5 * np.ceil(wanted / 5), _FASTEST_MS, _SLOWEST_MS))
+
+
+def _against_truth(
+    run: LiveRun, session: Session, scope: VirtualMicroscope, loop: FeedbackLoop
+) -> dict[str, Any]:
+    """Accuracy against the virtual truth, and the true density."""
+    import numpy as np
+
+    from blinkloop.evaluation import score
+
+    emitters, frames = scope.truth()
+    settings = scope.settings
+    seen = np.unique(loop.history()["frame"]).astype(np.int64)
+    if not seen.size:
+        return {}
+    # Only frames that were analysed can be compared.
+    emitters = emitters[np.isin(emitters["frame"], seen)]
+    measured = score(
+        emitters,
+        run.localizations,
+        card=session.model.card,
+        frames=int(seen[-1]) + 1,
+        height_px=settings.height_px,
+        width_px=settings.width_px,
+    )
+    last = frames[frames["frame"] >= seen[-1] * 2 // 3]
+    return {
+        **measured.as_dict(),
+        "density_true_per_um2": float(last["emitters"].mean() / settings.field_um2),
+        "power_first_mw": settings.start_power_mw,
+        "exposure_ms": settings.exposure_ms,
+        "seed": settings.seed,
+    }
+
+
+def _pictures(
+    run: LiveRun,
+    session: Session,
+    scope: VirtualMicroscope,
+    loop: FeedbackLoop,
+    folder: Path,
+) -> None:
+    """Draw reconstruction beside truth, and density above laser."""
+    import numpy as np
+
+    from blinkloop.figures import density_figure, reconstruction_figure
+    from blinkloop.render import Extent, render_gaussian
+
+    settings = scope.settings
+    pixel_nm = settings.pixel_size_nm
+    extent = Extent.of_camera(settings.width_px, settings.height_px, pixel_nm)
+
+    def picture(rows: Any) -> Any:
+        return render_gaussian(
+            rows["x_px"] * pixel_nm,
+            rows["y_px"] * pixel_nm,
+            pixel_nm=_PICTURE_NM,
+            sigma_nm=_PICTURE_SIGMA_NM,
+            extent=extent,
+        )
+
+    emitters, frames = scope.truth()
+    inside = settings.in_field(emitters["x_px"], emitters["y_px"])
+    shown = emitters[inside & (emitters["photons"] >= 50)]
+    figure = reconstruction_figure(
+        {
+            f"blinkloop, live: {len(run.localizations)} localizations": picture(
+                run.localizations
+            ),
+            f"virtual truth: {len(shown)} emitters": picture(shown),
+        },
+        pixel_nm=_PICTURE_NM,
+    )
+    path = folder / "reconstruction.png"
+    figure.savefig(path)
+    run.files["reconstruction"] = str(path)
+    history = loop.history()
+    density = np.full(history["frame"].shape, np.nan)
+    place = np.searchsorted(frames["frame"], history["frame"].astype(np.int64))
+    known = place < len(frames)
+    density[known] = frames["emitters"][place[known]] / settings.field_um2
+    figure = density_figure(
+        history,
+        true_density_per_um2=density,
+        title=f"{session.model.card.name}, target {loop.target_per_um2:g} per µm²",
+    )
+    path = folder / "density.png"
+    figure.savefig(path)
+    run.files["density_plot"] = str(path)
