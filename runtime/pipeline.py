@@ -181,10 +181,8 @@ class Pipeline:
     def _start(self) -> Handover:
         """Source, ring and sinks; undone when one of them cannot start."""
         settings = self._settings
-        # The source first: when it cannot start, no empty file is left behind.
+        # The source last: while files are made, its own buffer would fill up.
         try:
-            self._source.start()
-            self._started_s = time.perf_counter()
             roi, dtype = self._source.roi, np.dtype(self._source.dtype)
             handover = Handover(
                 settings.ring_capacity(roi.width * roi.height * dtype.itemsize),
@@ -200,7 +198,10 @@ class Pipeline:
                 "roi_px": [roi.x, roi.y, roi.width, roi.height],
             }
             self._writer.open({**facts, **self._meta})
+            self._source.start()
+            self._started_s = time.perf_counter()
         except BaseException:
+            self._writer.discard()
             with suppress(Exception):
                 self._source.stop()
             self._observers.close()
@@ -284,6 +285,8 @@ class Pipeline:
         handover.cancel()
         if not _patiently(lambda: camera.wait(_POLL_S), _THREAD_END_S):
             control.warn("the camera thread did not end")
+        if not _patiently(lambda: control.source_stopped(_POLL_S), _THREAD_END_S):
+            control.warn("the source did not stop")
         control.finished.set()
         if analysis.wait(0):
             with suppress(Exception):
@@ -315,7 +318,7 @@ class Pipeline:
         run = report.to_dict()
         # The sinks were told of every gap as it came.
         del run["gaps"], run["files"]
-        meta = {"run": run, "frames": account.end}
+        meta = {"run": run, "frames": self._meta.get("frames", account.end)}
         # In a thread of its own, as the queue of a sink that hangs stays full.
         closer = Worker("close", self._writer.finish, meta, last_gaps)
         closer.start()

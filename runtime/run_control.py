@@ -13,6 +13,7 @@ from collections.abc import Callable
 from blinkloop.errors import BlinkloopError
 from blinkloop.runtime.report import EndedBy
 from blinkloop.runtime.run_settings import PipelineState
+from blinkloop.runtime.worker import Worker
 
 __all__ = ["RunControl", "one_line"]
 
@@ -25,11 +26,12 @@ class RunControl:
     Parameters
     ----------
     stop_source
-        Called once, at the first request to stop.
+        Called once, in a thread of its own, at the first request to stop.
     """
 
     def __init__(self, stop_source: Callable[[], None]) -> None:
         self._stop_source = stop_source
+        self._stopper = Worker("stop", self._stop)
         self._lock = threading.Lock()
         self._state = PipelineState.IDLE
         self._ended_by: EndedBy | None = None
@@ -88,10 +90,18 @@ class RunControl:
             self._ended_by, self._stop_s = why, time.perf_counter()
             self._state = PipelineState.DRAINING
             self.stopping.set()
+        # A camera that hangs must not keep its caller from closing the laser.
+        self._stopper.start()
+
+    def source_stopped(self, timeout: float) -> bool:
+        """Wait until the source's `stop` has returned; whether it has."""
+        return self._stopper.wait(timeout)
+
+    def _stop(self) -> None:
         try:
             self._stop_source()
         except Exception as error:
-            self.note_failure(f"camera: {one_line(error)}", error)
+            self.fail_aside("camera", error)
 
     def fail(self, who: str, error: BaseException) -> None:
         """Note a failure that ends the run."""

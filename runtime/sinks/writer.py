@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from blinkloop.runtime.protocols import Sink
@@ -25,6 +26,7 @@ from blinkloop.runtime.worker import Worker
 __all__ = ["SinkWriter"]
 
 _TICK_S = 0.25
+_DISCARD_S = 10.0
 _Item = tuple[FrameResult, ...] | Gap | None
 
 
@@ -54,6 +56,7 @@ class SinkWriter:
         self._abandoned = threading.Event()
         self._thread: Worker | None = None
         self._final_meta: Mapping[str, Any] = {}
+        self._discarding = False
         self._files: dict[str, str] = {}
         self.waits = 0
         self.wait_s = 0.0
@@ -75,11 +78,18 @@ class SinkWriter:
             try:
                 sink.open(meta)
             except BaseException:
-                self._close_all(meta)
+                self._discard_all()
                 raise
             self._opened.append(sink)
         self._thread = Worker("writer", self._write)
         self._thread.start()
+
+    def discard(self) -> None:
+        """Undo `open`: the run did not begin. A sink may have `discard()` for it."""
+        if self._thread is not None:
+            self._discarding = True
+            self._enqueue(None)
+            self._thread.wait(_DISCARD_S)
 
     def put(self, results: Sequence[FrameResult]) -> None:
         """Queue results; waits for room, counted."""
@@ -141,7 +151,11 @@ class SinkWriter:
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + _TICK_S
                 self._each("tick")
-        self._close_all(self._final_meta)
+        if self._discarding:
+            self._discard_all()
+        else:
+            for sink in tuple(self._opened):
+                self._close(sink, self._final_meta)
 
     def _each(self, method: str, *arguments: Any) -> None:
         for sink in tuple(self._opened):
@@ -155,9 +169,15 @@ class SinkWriter:
                 failed = {"failure": f"{type(error).__name__}: {error}"}
                 self._close(sink, failed, quiet=True)
 
-    def _close_all(self, meta: Mapping[str, Any]) -> None:
+    def _discard_all(self) -> None:
         for sink in tuple(self._opened):
-            self._close(sink, meta)
+            method = getattr(sink, "discard", None)
+            if method is None:
+                self._close(sink, {"failure": "the run did not begin"}, quiet=True)
+                continue
+            self._opened = [other for other in self._opened if other is not sink]
+            with suppress(Exception):
+                method()
 
     def _close(
         self, sink: Sink, meta: Mapping[str, Any], *, quiet: bool = False

@@ -80,6 +80,7 @@ class LiveStore:
         self._flush_s = flush_s
         self._columns: dict[str, GrowingColumns] = {}
         self._root: Any = None
+        self._made = False
         self._reasons: list[str] = []
         self._flushed_s = 0.0
 
@@ -87,6 +88,7 @@ class LiveStore:
         """Make the store, or open it to go on."""
         zarr = import_zarr("The live store")
         resumed = self._prepare()
+        self._made = resumed is None
         try:
             self._root = zarr.open_group(
                 str(self.path), mode="r+" if resumed else "w-", zarr_format=3
@@ -160,6 +162,16 @@ class LiveStore:
         self._root = None
         self._columns.clear()
         return {"zarr": str(self.path)}
+
+    def discard(self) -> None:
+        """Undo `open`, so that the name is free again; only while nothing is in it."""
+        empty = not any(len(columns) for columns in self._columns.values())
+        if self._root is not None and empty and self._made:
+            self._root = None
+            self._columns.clear()
+            shutil.rmtree(self.path)
+            return
+        self.close({"failure": "the run did not begin"})
 
     def _prepare(self) -> LiveStoreReader | None:
         """Clear the way for a new store, or look at the one to go on with."""

@@ -279,6 +279,19 @@ def test_what_cannot_start_is_raised_and_undone(who: str) -> None:
     with pytest.raises((DeviceError, OSError)):
         pipeline.run()
     assert localizer.closed == observer.closed == 1
-    assert good.opened == good.closed == (0 if who == "source" else 1)
+    assert good.opened == good.closed == 1
     assert source.stopped.is_set()
     assert pipeline.status().state is PipelineState.FAILED
+
+
+def test_a_source_that_hangs_in_stop_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("blinkloop.runtime.pipeline._THREAD_END_S", 0.1)
+    gate, source, observer = threading.Event(), DoubleSource([0, 1]), DoubleObserver()
+    source.stop = lambda: gate.wait(20)  # type: ignore[method-assign,assignment,return-value]
+    report = Pipeline(source, DoubleLocalizer(), [], [observer], WAIT).run(max_frames=2)
+    gate.set()
+    assert report.warnings == ("the source did not stop",)
+    assert report.frames_localized == 2
+    assert observer.closed == 1
