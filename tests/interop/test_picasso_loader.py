@@ -103,7 +103,8 @@ def test_picasso_imports_our_thunderstorm_csv(tmp_path: Path) -> None:
     path = tmp_path / "locs.csv"
     write_table(table, path)
     columns = load(path)["columns"]
-    np.testing.assert_allclose(columns["photons"], table.data["photons"], rtol=1e-3)
-    # In nm both agree; the CSV counts from the corner of the first pixel.
+    # Picasso cuts the photons of a CSV to whole numbers.
+    np.testing.assert_allclose(columns["photons"], table.data["photons"], atol=1)
+    # ThunderSTORM counts from the outer corner of a pixel; Picasso takes it as it is.
     shift_px = np.asarray(columns["x"]) - table.data["x_px"]
-    np.testing.assert_allclose(shift_px, shift_px[0], atol=2e-3)
+    np.testing.assert_allclose(shift_px, 0.5, atol=1e-4)
