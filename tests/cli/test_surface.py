@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from cli_surface import SURFACE, surface
 
 
@@ -11,10 +12,23 @@ def test_surface_is_the_one_written_down() -> None:
     assert surface() == SURFACE.read_text(encoding="utf-8")
 
 
-def test_frame_is_light() -> None:
-    code = "import blinkloop.cli, sys; print(*sys.modules)"
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("import blinkloop.cli", id="import"),
+        pytest.param(
+            "from click.testing import CliRunner; import blinkloop.cli; "
+            "CliRunner().invoke(blinkloop.cli.main, ['--help'])",
+            id="help of all verbs",
+        ),
+    ],
+)
+def test_frame_and_its_help_are_light(code: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     heavy = {"numpy", "pydantic", "rich", "torch", "onnxruntime", "blinkloop.runtime"}
     assert set(done.stdout.split()) & heavy == set()

@@ -127,7 +127,7 @@ print(len(names), *sorted(sys.modules))
     [
         ("blinkloop.runtime", RUNTIME_STAYS_WITHOUT | {"blinkloop.training"}),
         ("blinkloop.integrations", {"torch", "onnx", "blinkloop.training"}),
-        ("blinkloop.cli", {"torch", "numpy", "pydantic", "blinkloop.runtime"}),
+        ("blinkloop.cli", {"torch", "onnxruntime", "blinkloop.runtime"}),
         ("blinkloop.training", {"onnx", "onnxruntime", "blinkloop.runtime"}),
         ("blinkloop.export", {"blinkloop.integrations"}),
         ("blinkloop.schema", {"torch", "onnxruntime", "blinkloop.runtime"}),
