@@ -215,7 +215,8 @@ def main() -> None:
     print(
         f"{name}, {height}x{width} px, {given.frames_per_call} frames per call, "
         f"{given.threads} threads, {repetitions} repetitions; onnxruntime "
-        f"{onnxruntime.__version__}, torch {torch.__version__}, {platform.processor() or platform.machine()}"
+        f"{onnxruntime.__version__}, torch {torch.__version__}, "
+        f"{platform.processor() or platform.machine()}"
     )
     for column, contestant in enumerate(NAMES):
         rate = given.frames_per_call / np.median(seconds[:, column])

@@ -127,9 +127,6 @@ class OnnxRuntimeCpuBackend:
         )
         self._session = session
         self._binding = session.io_binding()
-        self._run_options = onnxruntime.RunOptions()
-        # Nodes that only serve `maps`, which no step fetches, need not run.
-        self._run_options.only_execute_path_to_fetches = True
         value = model.card.detection.threshold if threshold is None else threshold
         self._threshold = self._value(np.array([value], np.float32))
         self._starts = {
@@ -174,7 +171,7 @@ class OnnxRuntimeCpuBackend:
         # Until the step has succeeded there is no segment to continue.
         self._features = None
         try:
-            self._session.run_with_iobinding(binding, self._run_options)
+            self._session.run_with_iobinding(binding)
         except Exception as error:
             raise self._failure(error, frames) from error
         *arrays, self._features = binding.get_outputs()
