@@ -68,16 +68,18 @@ def density_figure(
     target = history["target_per_um2"]
     above.plot(time_s, target, color=_GREEN, ls="--", lw=1.2, label="target ±15 %")
     above.fill_between(
-        time_s, target * (1 - _BAND), target * (1 + _BAND), color=_GREEN, alpha=0.12,
+        time_s,
+        target * (1 - _BAND),
+        target * (1 + _BAND),
+        color=_GREEN,
+        alpha=0.12,
         lw=0,
     )
     above.set_ylabel("active emitters per µm²")
     above.set_ylim(bottom=0)
     above.legend(loc="best", frameon=False, fontsize=8)
     above.set_title(title, fontsize=10)
-    below.plot(
-        time_s, history["power"], color=_ORANGE, lw=1.5, drawstyle="steps-post"
-    )
+    below.plot(time_s, history["power"], color=_ORANGE, lw=1.5, drawstyle="steps-post")
     below.set_ylabel(f"activation laser ({power_unit})")
     below.set_xlabel("time (s)")
     below.set_ylim(bottom=0)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["feedback_options", "make_loop"]
 
+_STALE_S, _DARK_AFTER_S = 2.0, 5.0
+"""Without estimates for so long, the laser is held, then dark; longer for cameras of
+less than 4 frames/s."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -61,6 +65,7 @@ def make_loop(
     safe_power: float = 0.0,
     max_dose: float | None = None,
     log: Path | None = None,
+    frame_s: float = 0.0,
 ) -> FeedbackLoop:
     """Estimator, controller and guard for a model.
 
@@ -80,6 +85,8 @@ def make_loop(
         In the laser property's unit; defaults from the laser's own limits.
     log
         CSV of every command.
+    frame_s
+        Time between frames; estimates of a slow camera are not stale at once.
 
     Raises
     ------
@@ -112,7 +119,13 @@ def make_loop(
             on_time_frames=tau,
             update_frames=update_frames,
         )
-        limits = LaserLimits(max_value=top, safe_value=safe_power, max_dose=max_dose)
+        limits = LaserLimits(
+            max_value=top,
+            safe_value=safe_power,
+            max_dose=max_dose,
+            stale_s=max(_STALE_S, 8 * frame_s),
+            dark_after_s=max(_DARK_AFTER_S, 20 * frame_s),
+        )
     except ValidationError as error:
         first = error.errors()[0]
         name = first["loc"][0] if first["loc"] else "feedback"

@@ -120,7 +120,9 @@ def run_live(
         observers.append(suitability)
     stop = threading.Event()
     try:
-        with _signals(stop):
+        with _signals(stop, loop):
+            # Before the camera runs: a laser that refuses is found now.
+            loop.start()
             pipeline = Pipeline(
                 source,
                 session.localizer,
@@ -195,13 +197,19 @@ def density_text(loop: FeedbackLoop) -> str:
 
 
 @contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM (and a closed console on Windows) end the run like Ctrl-C does."""
+def _signals(stop: threading.Event, loop: FeedbackLoop) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed console make the laser safe and end the run.
+
+    The laser goes first: frames that wait are still analysed, which may take seconds.
+    """
 
     def ask(number: int, frame: object) -> None:
+        loop.make_safe(f"signal {signal.Signals(number).name}")
         stop.set()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
 
-    names = [name for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    names = [n for n in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, n)]
     before: list[tuple[int, Callable[..., Any] | int | None]] = []
     # Only the main thread may set handlers; a run inside another program keeps its.
     if threading.current_thread() is threading.main_thread():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any, TypeVar
 import click
 
 from blinkloop.cli._bundled import resolve_model
-from blinkloop.errors import InputError
-from blinkloop.extras import require
 
 __all__ = ["CameraFlags", "camera_options", "json_option", "model_option"]
 
@@ -44,24 +41,6 @@ class CameraFlags:
 
     file: Path | None = None
     values: Mapping[str, float] = field(default_factory=dict)
-
-    def facts(self) -> dict[str, Any]:
-        """Facts of the file, overruled by the flags; only those given.
-
-        Returns
-        -------
-        dict
-            Keyword arguments of `CameraSettings`, each checked on its own.
-
-        Raises
-        ------
-        InputError
-            The file cannot be read, has an unknown key or a value out of range.
-        """
-        facts = {} if self.file is None else _read_camera_file(self.file)
-        _check(facts, str(self.file))
-        _check(self.values, "the camera flags")
-        return {**facts, **self.values}
 
 
 def camera_options(function: _F) -> _F:
@@ -112,57 +91,3 @@ def _resolve(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> Path | None:
     return None if value is None else resolve_model(value)
-
-
-def _read_camera_file(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InputError(
-            f"{file}: the camera description cannot be read ({reason}); give an "
-            f"existing YAML or JSON file to --camera"
-        ) from error
-    try:
-        if file.suffix.lower() == ".json":
-            content = json.loads(text)
-        else:
-            content = _parse_yaml(text)
-    except ValueError as error:
-        raise InputError(f"{file}: not a valid camera description: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{file}: a camera description is a list of 'name: value' lines, got "
-            f"{type(content).__name__}; e.g. 'baseline_adu: 100'"
-        )
-    return {str(key): value for key, value in content.items()}
-
-
-def _parse_yaml(text: str) -> Any:
-    yaml = require("yaml", "Reading a YAML camera description", "io")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-
-
-def _check(facts: Mapping[str, Any], source: str) -> None:
-    # Imported here: pydantic would make up most of the time of `blinkloop --help`.
-    from pydantic import ValidationError
-
-    from blinkloop.schema import CameraSettings
-
-    unknown = sorted(set(facts) - set(CameraSettings.model_fields))
-    if unknown:
-        raise InputError(
-            f"{source}: unknown camera fact {unknown[0]!r}; known are "
-            f"{', '.join(CameraSettings.model_fields)}"
-        )
-    try:
-        CameraSettings(**facts)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{source}: {name} = {first['input']!r} cannot be used: {first['msg']}"
-        ) from error

@@ -134,6 +134,7 @@ def command(
             laser=laser,
             start_power=settings.start_power_mw,
             log=folder / "laser.csv",
+            frame_s=settings.exposure_ms / 1000.0,
         )
         tap = PixelTap(MicroManagerSource(core, camera=scope.camera))
         run = run_live(

@@ -129,4 +129,3 @@ def command(
         show_run("Replay", record)
     raise_failure(run.report, run.files["store"])
     next_step(f"picasso render {run.files.get('picasso', run.files['store'])}")
-

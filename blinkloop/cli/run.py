@@ -153,6 +153,7 @@ def command(
         safe_power=safe_power,
         max_dose=max_dose,
         log=folder / "laser.csv" if mode != "off" else None,
+        frame_s=float(source.camera_facts().get("exposure_ms", 0.0)) / 1000.0,
     )
     say(session, [])
     tap = PixelTap(source)

@@ -149,6 +149,13 @@ class FeedbackLoop:
         """The camera has delivered nothing for that long; may come from any thread."""
         self._guard.stalled(seconds)
 
+    def make_safe(self, reason: str) -> bool:
+        """Bring the laser to its safe value now (control mode); never raises.
+
+        For signal handlers and other threads; see `LaserGuard.make_safe`.
+        """
+        return self._guard.make_safe(reason)
+
     def close(self) -> None:
         """Leave the laser at its safe value (control mode). Idempotent.
 
