@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blinkloop.errors import InputError
-from blinkloop.extras import require
-from blinkloop.runtime.model import read_card
+from blinkloop.export.model_file import load_model, replacing
 from blinkloop.schema import CARD_KEY, DetectionSettings, ModelCard
 
 __all__ = ["update_card"]
@@ -31,40 +30,48 @@ def update_card(
     accuracy
         Takes the place of the card's accuracy.
     detection
-        Takes the place of the thresholds. The number of rows K is part of the graph
-        and must stay.
+        Takes the place of the thresholds. Only `threshold` is an input of the graph;
+        the others are part of it and must stay.
     provenance
-        Added to the card's provenance.
+        Added to the card's provenance; the record of the export must stay.
+
+    Returns
+    -------
+    The card as written.
 
     Raises
     ------
     InputError
-        Not a model file, or another K.
+        Not a model file, or a change that would make the card lie of the graph.
     MissingExtraError
         onnx is not installed.
     """
-    onnx = require("onnx", "Writing a model card", "export")
     file = Path(path)
-    card = read_card(file)
+    model, card = load_model(file)
     changes: dict[str, Any] = {}
     if accuracy is not None:
         changes["accuracy"] = dict(accuracy)
     if detection is not None:
-        if detection.max_detections != card.detection.max_detections:
-            raise InputError(
-                f"{file}: its table has {card.detection.max_detections} rows, which is "
-                f"part of the graph; export the model again to get "
-                f"{detection.max_detections}"
-            )
+        for name in ("raw_threshold", "split", "max_detections"):
+            old, new = getattr(card.detection, name), getattr(detection, name)
+            if new != old:
+                raise InputError(
+                    f"{file}: its {name} is {old}, which is part of the graph; export "
+                    f"the model again to get {new}"
+                )
         changes["detection"] = detection
     if provenance is not None:
+        frozen = sorted(provenance.keys() & {"record", "weights_sha256"})
+        if frozen:
+            raise InputError(
+                f"{file}: {frozen[0]!r} in the card tells what was exported and must "
+                f"stay; export the model again"
+            )
         changes["provenance"] = {**card.provenance, **provenance}
     updated = card.model_copy(update=changes)
-    model = onnx.load(os.fspath(file))
     for entry in model.metadata_props:
         if entry.key == CARD_KEY:
             entry.value = updated.to_json()
-    temporary = file.with_suffix(".tmp")
-    temporary.write_bytes(model.SerializeToString())
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_bytes(model.SerializeToString())
     return updated
