@@ -90,9 +90,9 @@ class Trainer:
         self.device = torch.device(device)
         self._validate = validate
         torch.manual_seed(recipe.seed)
-        self.network = TwoStageNetwork(recipe.architecture).to(
-            self.device, memory_format=torch.channels_last
-        )
+        self.network = TwoStageNetwork(recipe.architecture).to(self.device)
+        # torch's stubs do not know this keyword.
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = TwoStageNetwork(recipe.architecture).to(self.device)
         self.averaged.load_state_dict(self.network.state_dict())
         schedule = recipe.schedule
@@ -233,7 +233,8 @@ class Trainer:
         kept = kept.reshape(movies, length, *kept.shape[1:])
         triples = torch.cat([kept[:, :-2], kept[:, 1:-1], kept[:, 2:]], dim=2)
         triples = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.network.raw_maps(triples)
+        heads: tuple[Tensor, Tensor, Tensor, Tensor] = self.network.raw_maps(triples)
+        return heads
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -38,7 +38,8 @@ def read_truth(path: Path, pixel_size_nm: float) -> npt.NDArray[np.void]:
                 f"{path}: no true emitters in it ({type(error).__name__}); give the "
                 f"truth.npz of a demo, or a table"
             ) from error
-        return rows.astype(EMITTER_DTYPE)
+        emitters: npt.NDArray[np.void] = rows.astype(EMITTER_DTYPE)
+        return emitters
     table = read_table(path, pixel_size_nm=pixel_size_nm).data
     emitters = np.zeros(len(table), EMITTER_DTYPE)
     for name in ("frame", "x_px", "y_px", "z_nm", "photons", "background_photons"):

@@ -118,9 +118,9 @@ def simulate_scene(
         n_frames=s.n_frames,
     )
     count = blinks.start.shape[0]
-    x = rng.uniform(-0.5 - margin, width - 0.5 + margin, count)
-    y = rng.uniform(-0.5 - margin, height - 0.5 + margin, count)
-    z = rng.uniform(*s.z_range_nm, count)
+    x = rng.uniform(-0.5 - margin, width - 0.5 + margin, (count,))
+    y = rng.uniform(-0.5 - margin, height - 0.5 + margin, (count,))
+    z = rng.uniform(s.z_range_nm[0], s.z_range_nm[1], (count,))
     emitter, frame, light = bin_to_frames(blinks.start, blinks.on_time, blinks.flux)
     inside = (frame >= 0) & (frame < s.n_frames)
     emitter, frame, light = emitter[inside], frame[inside], light[inside]
@@ -158,9 +158,9 @@ def _background(
     rng: np.random.Generator, level: npt.NDArray[np.float64], settings: SceneSettings
 ) -> npt.NDArray[np.float32]:
     """A level and a slope per movie: real background is not flat."""
-    count = level.shape[0]
-    direction = rng.uniform(0, 2 * np.pi, count)[:, None, None]
-    strength = rng.uniform(0, settings.background_structure, count)[:, None, None]
+    shape = (level.shape[0], 1, 1)
+    direction = rng.uniform(0, 2 * np.pi, shape)
+    strength = rng.uniform(0, settings.background_structure, shape)
     v = np.linspace(-1, 1, settings.height_px)[None, :, None]
     u = np.linspace(-1, 1, settings.width_px)[None, None, :]
     tilt = (np.cos(direction) * u + np.sin(direction) * v) / np.sqrt(2)
