@@ -118,10 +118,10 @@ def _location(maps: Tensor, mean: Tensor, targets: Targets, window: int) -> Tens
     device = maps.device
     if window:
         reach = torch.arange(-window, window + 1, device=device)
+        side = reach.shape[0]
         column = targets.position[:, 1].round().long()[:, None, None] + reach
         row = targets.position[:, 2].round().long()[:, None, None] + reach[:, None]
-        shape = torch.broadcast_shapes(row.shape, column.shape)
-        row, column = row.expand(shape), column.expand(shape)
+        column, row = column.expand(-1, side, -1), row.expand(-1, -1, side)
         row, column = row.flatten(1), column.flatten(1)
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         flat = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
