@@ -54,15 +54,18 @@ def port_shapes(card: ModelCard) -> dict[str, tuple[str | int, ...]]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's notes to itself: what matters is checked afterwards."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # `torch.__trace` has a level of its own and formats every shape it sees.
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def build_graph(

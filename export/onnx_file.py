@@ -8,11 +8,11 @@ goes into one error. The file appears under its name only when they passed.
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from blinkloop.errors import CheckFailedError, InputError
 from blinkloop.export.graph import OPSET, build_graph, graph_problems
+from blinkloop.export.model_file import replacing
 from blinkloop.export.record import with_record
 from blinkloop.export.verify import verify
 from blinkloop.export.weights import WEIGHT_PREFIX
@@ -66,24 +66,13 @@ def export_onnx(
         )
     # Asked for before the minutes of work, not after them.
     require("onnxruntime", "Checking an exported network", "cpu")
-    network.eval()
-    card = with_record(network, card)
-    model = build_graph(network, card, opset=opset)
-    names = {WEIGHT_PREFIX + name for name in network.state_dict()}
-    problems = graph_problems(model, card, names)
-    try:
-        # In the same folder, for replacing works only within one file system.
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{file.stem}-", suffix=".onnx", dir=file.parent
-        )
-    except OSError as error:
-        raise InputError(
-            f"{file}: cannot be written ({error.strerror}); give a file in a folder "
-            f"that exists and that you may write to"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(model.SerializeToString())
+    with replacing(file) as temporary:
+        network.eval()
+        card = with_record(network, card)
+        model = build_graph(network, card, opset=opset)
+        temporary.write_bytes(model.SerializeToString())
+        names = {WEIGHT_PREFIX + name for name in network.state_dict()}
+        problems = graph_problems(model, card, names)
         # A graph with wrong ports cannot be run to be compared.
         if not problems:
             rows = verify(temporary, [_BACKEND])
@@ -93,9 +82,4 @@ def export_onnx(
                 f"the exported graph is not the network: {'; '.join(problems)}; "
                 f"{file} was not written"
             )
-        # mkstemp makes files private; a model file is as public as any other.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(file)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return card

@@ -72,7 +72,8 @@ def _spots(
         profile *= photons[i] / (2 * np.pi * sigma_row[i] * sigma_column[i])
         mean += present[:, i, None, None] * profile
     noise = random.standard_normal(shape)
-    return (mean + np.sqrt(mean) * noise).astype(np.float32)
+    noisy: npt.NDArray[np.float64] = mean + np.sqrt(mean) * noise
+    return noisy.astype(np.float32)
 
 
 def record_photons(card: ModelCard) -> npt.NDArray[np.float32]:

@@ -78,8 +78,8 @@ def expected_detections(
         for row in range(3)
         for column in range(3)
     }
-    score = np.sum([shifted[place] for place in _CROSS], axis=0, dtype=np.float32)
-    around = np.max([v for place, v in shifted.items() if place != (1, 1)], axis=0)
+    score = np.stack([shifted[place] for place in _CROSS]).sum(0, dtype=np.float32)
+    around = np.stack([v for k, v in shifted.items() if k != (1, 1)]).max(0)
     # How far p is from changing the decision: a detection where above 0; 0 at a tie.
     peak = np.minimum(p - rule.raw_threshold, p - around)
     candidate = np.maximum(peak, p - rule.split)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from blinkloop.errors import InputError
+from blinkloop.export.model_file import load_model
 from blinkloop.extras import require
-from blinkloop.schema import CARD_KEY, Architecture, ModelCard
+from blinkloop.schema import Architecture, ModelCard
 from blinkloop.training.network import TwoStageNetwork
 
 __all__ = [
@@ -94,25 +94,7 @@ def read_model_weights(
         The package onnx is not installed.
     """
     onnx = require("onnx", "Reading the weights of a model file", "export")
-    file = Path(path)
-    try:
-        model = onnx.load(os.fspath(file), load_external_data=False)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{file}: there is no such model file; check the path"
-        ) from error
-    except Exception as error:  # protobuf's decode errors share no public base
-        raise InputError(
-            f"{file}: the model file cannot be read ({type(error).__name__}); it is "
-            f"truncated or not ONNX, so copy or export it again"
-        ) from error
-    cards = [entry.value for entry in model.metadata_props if entry.key == CARD_KEY]
-    if not cards:
-        raise InputError(
-            f"{file}: this file is not a blinkloop model (it has no model card); use a "
-            f"file that 'blinkloop export' wrote"
-        )
-    card = ModelCard.from_json(cards[0], source=str(file))
+    model, card = load_model(path)
     weights = {
         tensor.name.removeprefix(WEIGHT_PREFIX): np.asarray(
             onnx.numpy_helper.to_array(tensor), np.float32

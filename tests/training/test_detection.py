@@ -42,7 +42,7 @@ def random_maps(rng, shape):
     return torch.from_numpy(maps)
 
 
-# Pixels (frame, row, column) of a planted 2 x 2 plateau of p = 0.4 that the official code
+# Pixels (frame, row, column) of a planted plateau of p = 0.4 that the official code
 # reports besides the first one; the one intended difference.
 TIED = ([2, 2], [11, 11], [10, 11])
 
