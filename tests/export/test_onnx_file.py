@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import make_card, make_random_network
+from tiny_networks import make_card, make_random_network
 
 from blinkloop.errors import CheckFailedError, InputError
 from blinkloop.export import export_onnx, update_card, verify

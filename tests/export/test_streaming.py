@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import ROWS, make_card, make_random_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_networks import ROWS, make_card, make_random_network
 
 from blinkloop.export.probe import probe_movies
 from blinkloop.export.reference import reference_maps

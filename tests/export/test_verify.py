@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import make_card
+from tiny_networks import make_card
 
 from blinkloop.errors import CheckFailedError, InputError
 from blinkloop.export import export_run, raise_if_failed, verify
