@@ -262,9 +262,7 @@ def _pair(
 ) -> PairedTables:
     truth_nm = _positions_nm(truth, pixel_size_nm, three_dimensional)
     predicted_nm = _positions_nm(predicted, pixel_size_nm, three_dimensional)
-    found = match(
-        truth["frame"], truth_nm, predicted["frame"], predicted_nm, **limits
-    )
+    found = match(truth["frame"], truth_nm, predicted["frame"], predicted_nm, **limits)
     return PairedTables(truth, predicted, found, truth_nm, predicted_nm)
 
 

@@ -76,7 +76,7 @@ def match(
         (N, D) and (M, D) positions x, y[, z] in nm; D = 2 pairs without z. A position
         that is not finite stays without a partner.
     lateral_nm, axial_nm
-        Largest allowed sqrt(dx^2 + dy^2) and \\|dz\\|, inclusive.
+        Largest allowed sqrt(dx^2 + dy^2) and absolute dz, inclusive.
 
     Returns
     -------
@@ -145,9 +145,7 @@ def _near_pairs(
     low = xyz_t[:, :2].min(axis=0) - cell_nm
     high = xyz_t[:, :2].max(axis=0) + cell_nm
     # Predictions far from all truth would only widen the grid.
-    reach = np.flatnonzero(
-        ((xyz_p[:, :2] >= low) & (xyz_p[:, :2] <= high)).all(axis=1)
-    )
+    reach = np.flatnonzero(((xyz_p[:, :2] >= low) & (xyz_p[:, :2] <= high)).all(axis=1))
     if not len(reach):
         return none, none
     frames, rank = np.unique(

@@ -31,7 +31,7 @@ ALPHA_AXIAL_PER_NM = 0.005
 
 
 def ratio(numerator: Any, denominator: Any) -> Any:
-    """numerator / denominator, NaN where the denominator is 0. Broadcasts."""
+    """Divide the two, NaN where the denominator is 0. Broadcasts."""
     top = np.asarray(numerator, np.float64)
     bottom = np.asarray(denominator, np.float64)
     shape = np.broadcast_shapes(top.shape, bottom.shape)

@@ -1,0 +1,74 @@
+"""From counts to colours that a printer and a colour-blind eye still order.
+
+The colour map is a cubehelix (Green 2011, Bull. Astron. Soc. India 39, 289,
+arXiv:1108.5083): perceived brightness rises steadily from black to white while the hue
+turns, here from violet over red to yellow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.errors import InputError
+
+__all__ = ["cubehelix", "to_rgb", "to_unit"]
+
+_START = 0.25
+_ROTATIONS = 0.45
+_HUE = 2.6
+
+
+def cubehelix(levels: int = 256) -> npt.NDArray[np.uint8]:
+    """(levels, 3) RGB from black to white; brightness never falls."""
+    if levels < 2:
+        raise InputError(f"colour map: needs at least 2 levels, got {levels}")
+    level = np.linspace(0.0, 1.0, levels)
+    angle = 2.0 * np.pi * (_START / 3.0 + 1.0 + _ROTATIONS * level)
+    amplitude = _HUE * level * (1.0 - level) / 2.0
+    turn = np.stack([np.cos(angle), np.sin(angle)])
+    plane = np.array(
+        [[-0.14861, 1.78277], [-0.29227, -0.90649], [1.97294, 0.0]], np.float64
+    )
+    rgb = level[:, None] + amplitude[:, None] * (plane @ turn).T
+    colours: npt.NDArray[np.uint8] = np.rint(255.0 * np.clip(rgb, 0.0, 1.0)).astype(
+        np.uint8
+    )
+    return colours
+
+
+def to_unit(
+    picture: npt.ArrayLike, *, quantile: float = 0.999, gamma: float = 1.0
+) -> npt.NDArray[np.float64]:
+    """Scale counts to 0 .. 1 for display.
+
+    Parameters
+    ----------
+    picture
+        Counts of any shape, not negative; what is not finite becomes 0.
+    quantile
+        Of the pixels that hold something; it and all above become 1.
+    gamma
+        Exponent after scaling; below 1 lifts dim structures.
+    """
+    if not (0.0 < quantile <= 1.0 and gamma > 0.0):
+        raise InputError(
+            f"display: quantile must be in (0, 1] and gamma positive, got {quantile} "
+            f"and {gamma}"
+        )
+    counts = np.asarray(picture, np.float64)
+    counts = np.maximum(np.where(np.isfinite(counts), counts, 0.0), 0.0)
+    lit = counts[counts > 0]
+    if not lit.size:
+        return counts
+    scaled = np.clip(counts / np.quantile(lit, quantile), 0.0, 1.0)
+    return np.asarray(scaled**gamma, np.float64)
+
+
+def to_rgb(
+    picture: npt.ArrayLike, *, quantile: float = 0.999, gamma: float = 1.0
+) -> npt.NDArray[np.uint8]:
+    """Counts (H, W) to a picture (H, W, 3) in the colour map; see `to_unit`."""
+    colours = cubehelix()
+    unit = to_unit(picture, quantile=quantile, gamma=gamma)
+    return colours[np.rint(unit * (len(colours) - 1)).astype(np.intp)]
