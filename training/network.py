@@ -70,7 +70,9 @@ class UNet(nn.Module):
             x = pool(x)
         x = self.base(x)
         for halve, up in zip(self.halve, self.up, strict=True):
-            x = halve(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+            # Before the up-sampling, not after it as in the paper: the two commute, and
+            # this way the convolution sees a quarter of the pixels.
+            x = functional.interpolate(halve(x), scale_factor=2.0, mode="nearest")
             x = up(torch.cat([skips.pop(), x], dim=1))
         result: Tensor = self.out(x)
         return result
