@@ -116,9 +116,8 @@ def render_histogram(
     rows, columns = extent.shape(pixel_nm)
     column = np.minimum(((x - extent.x_low_nm) / pixel_nm).astype(int), columns - 1)
     row = np.minimum(((y - extent.y_low_nm) / pixel_nm).astype(int), rows - 1)
-    picture: Floats = np.bincount(
-        row * columns + column, value, minlength=rows * columns
-    )
+    place = row * columns + column
+    picture = np.bincount(place, value, minlength=rows * columns).astype(np.float64)
     return picture.reshape(rows, columns)
 
 

@@ -14,6 +14,9 @@ from blinkloop.optics.camera import Camera
 
 __all__ = ["crlb", "pixel_variance"]
 
+_BLIND = 1e-6
+"""A parameter is unknown when more than this share of it lies in blind directions."""
+
 
 def pixel_variance(model: Array, camera: Camera | None = None) -> Array:
     """Variance of a pixel that is expected to hold `model` photons, in photons^2.
@@ -57,7 +60,8 @@ def crlb(derivatives: Array, model: Array, *, camera: Camera | None = None) -> A
     -------
     array
         (..., P) variances in the squared units of the parameters; infinite for a
-        parameter that the image does not depend on.
+        parameter that the image does not depend on, and for parameters that only act
+        together.
     """
     xp = array_namespace(derivatives)
     # Derivatives by photons and by z differ by orders of magnitude: each row is scaled
@@ -71,7 +75,13 @@ def crlb(derivatives: Array, model: Array, *, camera: Camera | None = None) -> A
     scale = xp.where(known, diagonal, xp.ones_like(diagonal)) ** 0.5
     rows = weighted / scale[..., None]
     fisher = xp.matmul(rows, xp.swapaxes(rows, -1, -2))
-    identity = full_like_dtype(xp.eye(fisher.shape[-1]), fisher)
-    inverse = xp.linalg.inv(fisher + identity * (~known)[..., None])
-    bound = xp.diagonal(inverse, 0, -2, -1) / (scale * scale)
-    return xp.where(known, bound, xp.full_like(bound, float("inf")))
+    information, axes = xp.linalg.eigh(fisher)
+    # Directions without information beyond rounding make their parameters unknown;
+    # an inverse would give them a large number of random sign.
+    parameters = fisher.shape[-1]
+    seen = information > 4 * parameters * xp.finfo(fisher.dtype).eps
+    weight = axes * axes
+    blind = xp.sum(weight * ~seen[..., None, :], -1) > _BLIND
+    divisor = xp.where(seen, information, xp.full_like(information, float("inf")))
+    bound = xp.sum(weight / divisor[..., None, :], -1) / (scale * scale)
+    return xp.where(known & ~blind, bound, xp.full_like(bound, float("inf")))
