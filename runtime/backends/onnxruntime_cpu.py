@@ -58,8 +58,8 @@ def _session_options(onnxruntime: Any, threads: int) -> Any:
     # them costs microseconds against milliseconds per frame.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Subnormal activations are slow on x86 and far below every tolerance.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Not set: `session.set_denormal_as_zero`. It would flush subnormal numbers in the
+    # calling thread for good, in every other library of the program too.
     # Errors only: warnings go to stderr from C++ and would break up a status line.
     options.log_severity_level = 3
     return options

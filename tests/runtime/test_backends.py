@@ -294,3 +294,14 @@ def test_a_failing_graph_is_a_device_error(
 
 def test_every_port_is_named() -> None:
     assert MAPS not in STEP_OUTPUTS
+
+
+def test_arithmetic_of_the_program_is_left_alone(tiny_model: ModelFile) -> None:
+    """A session must not switch the thread to flushing subnormal numbers."""
+    smallest = np.nextafter(np.float64(0), np.float64(1))
+    backend = create_backend(
+        "onnxruntime-cpu", tiny_model, make_camera_maps(tiny_model.card.camera)
+    )
+    backend.step(np.full((1, 16, 24), 120, np.float32), segment_start=True)
+    np.testing.assert_array_less(0.0, smallest * np.float64(1.0))
+    backend.close()
