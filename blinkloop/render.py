@@ -152,7 +152,7 @@ def render_gaussian(
     rows, columns = extent.shape(pixel_nm)
     picture = np.zeros(rows * columns)
     # In units of picture pixels; far narrower than a pixel equals a histogram.
-    sigma = np.maximum(sigma / pixel_nm, 1e-3)
+    sigma = np.maximum(sigma / pixel_nm, 1e-6)
     u, v = (x - extent.x_low_nm) / pixel_nm, (y - extent.y_low_nm) / pixel_nm
     order = np.argsort(sigma, kind="stable")
     start = 0

@@ -33,7 +33,9 @@ def blinks(seed=5, movies=1, active=20.0, tau=3.0, flux=1000.0, frames=2000, sd=
 
 def test_photons_are_the_official_ones(golden):
     emitter, frame, photons = bin_to_frames(
-        golden["bin_t0"].astype(float), golden["bin_on"].astype(float), golden["bin_flux"]
+        golden["bin_t0"].astype(float),
+        golden["bin_on"].astype(float),
+        golden["bin_flux"],
     )
     order = np.lexsort((golden["bin_frame"], golden["bin_id"]))
     np.testing.assert_array_equal(emitter, golden["bin_id"][order])

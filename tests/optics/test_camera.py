@@ -110,7 +110,9 @@ def test_maps_stand_for_the_numbers(library):
     per_adu = 0.5 + 0.1 * pixel
     variance = (30.0 + (1 + pixel) ** 2) / per_adu**2 + 1 / 12
     mean = 30.0 / per_adu + 100 + 10 * pixel - 0.5
-    np.testing.assert_allclose(adu.mean(0), mean, atol=6 * np.sqrt(variance.max() / 2e4))
+    np.testing.assert_allclose(
+        adu.mean(0), mean, atol=6 * np.sqrt(variance.max() / 2e4)
+    )
     np.testing.assert_allclose(adu.var(0), variance, rtol=0.07)
     back = camera.backward(adu).mean(0)
     np.testing.assert_allclose(back, 30.0 - 0.5 * per_adu, atol=0.7)

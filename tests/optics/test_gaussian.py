@@ -70,7 +70,10 @@ def test_torch_is_differentiable_in_every_parameter():
 
 @settings(max_examples=30)
 @given(
-    x=st.floats(14, 30), y=st.floats(14, 26), z=st.floats(-300, 300), n=st.floats(1, 1e5)
+    x=st.floats(14, 30),
+    y=st.floats(14, 26),
+    z=st.floats(-300, 300),
+    n=st.floats(1, 1e5),
 )
 def test_all_photons_arrive(x, y, z, n):
     np.testing.assert_allclose(one(x, y, z, n).sum(), n, rtol=1e-6)
@@ -111,7 +114,9 @@ def test_two_dimensional_psf_ignores_z():
     np.testing.assert_array_equal(
         one(9, 8, 400.0, psf=FLAT), one(9, 8, -70.0, psf=FLAT)
     )
-    np.testing.assert_allclose(one(9, 8, psf=FLAT), one(8, 9, psf=FLAT, height=45).T[:41])
+    np.testing.assert_allclose(
+        one(9, 8, psf=FLAT), one(8, 9, psf=FLAT, height=45).T[:41]
+    )
 
 
 @pytest.mark.parametrize(

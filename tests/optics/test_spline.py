@@ -331,6 +331,4 @@ def test_bound_of_a_known_case():
 def test_a_parameter_that_does_not_show_has_no_bound():
     derivatives = np.zeros((2, 1, 2))
     derivatives[0, 0] = 1.0
-    np.testing.assert_allclose(
-        crlb(derivatives, np.array([[4.0, 4.0]])), [2.0, np.inf]
-    )
+    np.testing.assert_allclose(crlb(derivatives, np.array([[4.0, 4.0]])), [2.0, np.inf])
