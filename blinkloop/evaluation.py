@@ -14,12 +14,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from blinkloop.errors import InputError
+from blinkloop.metrics import Field as FieldOfView
 from blinkloop.metrics import (
     bootstrap_intervals,
     pair_tables,
     paired_accuracy,
 )
-from blinkloop.metrics import Field as FieldOfView
 from blinkloop.optics import Camera, GaussianPsf
 from blinkloop.optics.scene import Scene, SceneSettings, simulate_scene
 from blinkloop.schema import GaussianPsfSettings, ModelCard

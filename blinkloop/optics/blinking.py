@@ -8,6 +8,7 @@ last frames hold partial photons (REFERENCE section 5).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,22 +88,19 @@ def bin_to_frames(
     xp = array_namespace(start)
     end = start + on_time
     first = xp.floor(start)
-    count = (xp.floor(end) - first + 1).astype(np.int64) if xp is np else (
-        xp.floor(end) - first + 1
-    ).to(xp.int64)
-    if xp is np:
-        emitter = np.repeat(np.arange(count.shape[0]), count)
-    else:
-        emitter = xp.repeat_interleave(
-            xp.arange(count.shape[0], device=count.device), count
-        )
+    count = _whole(xp, xp.floor(end) - first + 1)
+    # Each emitter's number, as often as it touches frames.
+    repeat = xp.repeat if xp is np else xp.repeat_interleave
+    emitter = repeat(xp.cumsum(xp.ones_like(count), 0) - 1, count)
     begin = xp.cumsum(count, 0) - count
-    place = (xp.arange(emitter.shape[0]) if xp is np else xp.arange(
-        emitter.shape[0], device=count.device
-    )) - begin[emitter]
+    place = xp.cumsum(xp.ones_like(emitter), 0) - 1 - begin[emitter]
     frame = first[emitter] + place
     low = xp.maximum(start[emitter], frame)
     high = xp.minimum(end[emitter], frame + 1)
     photons = flux[emitter] * xp.clip(high - low, 0, None)
-    index = frame.astype(np.int64) if xp is np else frame.to(xp.int64)
-    return emitter, index, photons
+    return emitter, _whole(xp, frame), photons
+
+
+def _whole(xp: Any, value: Array) -> Array:
+    """Whole numbers as int64."""
+    return value.astype(np.int64) if xp is np else value.to(xp.int64)

@@ -91,6 +91,5 @@ def _gamma(xp: Any, electrons: Array, gain: float, rng: Any) -> Array:
         multiplied = rng.standard_gamma(np.maximum(electrons, 1e-6)) * gain
     else:
         multiplied = xp._standard_gamma(electrons.clamp(min=1e-6), generator=rng) * gain
-    return xp.where(electrons > 0, multiplied, xp.zeros_like(electrons)).astype(
-        electrons.dtype
-    ) if xp is np else xp.where(electrons > 0, multiplied, xp.zeros_like(electrons))
+    kept = xp.where(electrons > 0, multiplied, xp.zeros_like(electrons))
+    return kept.astype(electrons.dtype) if xp is np else kept

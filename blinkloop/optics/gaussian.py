@@ -64,7 +64,8 @@ class GaussianPsf:
         down = (z_nm - s.astigmatism_nm) / s.depth_nm
         if s.z_range_nm[0] == s.z_range_nm[1] and s.astigmatism_nm == 0:
             up = down = 0.0 * z_nm
-        return s.sigma0_px * (1 + up * up) ** 0.5, s.sigma0_px * (1 + down * down) ** 0.5
+        sigma_x = s.sigma0_px * (1 + up * up) ** 0.5
+        return sigma_x, s.sigma0_px * (1 + down * down) ** 0.5
 
     def render(
         self,
@@ -112,6 +113,7 @@ def _line(centre_px: Array, sigma_px: Array, size: int) -> Array:
     """(E, size): share of each emitter's light in each pixel along one axis."""
     xp = array_namespace(centre_px)
     edges = full_like_dtype(xp.arange(size + 1), centre_px) - 0.5
-    scaled = (edges[None, :] - centre_px[:, None]) / (math.sqrt(2.0) * sigma_px[:, None])
+    width = math.sqrt(2.0) * sigma_px[:, None]
+    scaled = (edges[None, :] - centre_px[:, None]) / width
     cumulative = 0.5 * erf(scaled)
     return cumulative[:, 1:] - cumulative[:, :-1]

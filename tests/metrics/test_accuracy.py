@@ -20,7 +20,20 @@ from blinkloop.metrics import (
 from blinkloop.schema import EMITTER_DTYPE, LOCALIZATION_DTYPE
 
 PIXEL = 100.0
-KEYS = ["jaccard", "precision", "recall", "rmse_lateral_nm", "rmse_axial_nm", "rmse_volume_nm", "efficiency_lateral", "efficiency_axial", "efficiency_volume", "n_truth", "n_predicted", "n_matched"]
+KEYS = [
+    "jaccard",
+    "precision",
+    "recall",
+    "rmse_lateral_nm",
+    "rmse_axial_nm",
+    "rmse_volume_nm",
+    "efficiency_lateral",
+    "efficiency_axial",
+    "efficiency_volume",
+    "n_truth",
+    "n_predicted",
+    "n_matched",
+]
 
 
 def emitters(rows):
