@@ -300,3 +300,15 @@ def test_unusable_bootstrap_is_refused(frames, settings):
     paired = pair_tables(truth, found, PIXEL)
     with pytest.raises(InputError, match="bootstrap"):
         bootstrap_intervals(paired, frames, np.random.default_rng(0), **settings)
+
+
+@pytest.mark.parametrize(("level", "deviations"), [(0.95, 1.960), (0.6827, 1.0)])
+def test_width_of_an_interval_is_that_of_its_level(level, deviations):
+    truth, found = movie(np.random.default_rng(0), frames=2000, false=0.0)
+    paired = pair_tables(truth, found, PIXEL)
+    low, high = bootstrap_intervals(
+        paired, range(2000), np.random.default_rng(0), level=level
+    )["recall"]
+    # 10000 emitters found or not, each with 0.8: a binomial share.
+    expected = 2 * deviations * np.sqrt(0.8 * 0.2 / 10_000)
+    np.testing.assert_allclose(high - low, expected, rtol=0.1)

@@ -133,3 +133,14 @@ def test_no_emitters():
     assert len(found.start) == 0
     for array in bin_to_frames(found.start, found.on_time, found.flux):
         assert len(array) == 0
+
+
+def test_the_first_frame_is_as_full_as_the_last():
+    # Emitters that were on before the movie count: nothing builds up at its start.
+    found = blinks(movies=4000, active=5.0, tau=6.0, frames=3)
+    emitter, frame, _ = bin_to_frames(found.start, found.on_time, found.flux)
+    movie = found.sample[emitter]
+    for number in range(3):
+        count = np.bincount(movie[frame == number], minlength=4000)
+        np.testing.assert_allclose(count.mean(), 5.0, atol=5 * np.sqrt(5 / 4000))
+        np.testing.assert_allclose(count.var(), 5.0, rtol=0.15)

@@ -332,3 +332,11 @@ def test_a_parameter_that_does_not_show_has_no_bound():
     derivatives = np.zeros((2, 1, 2))
     derivatives[0, 0] = 1.0
     np.testing.assert_allclose(crlb(derivatives, np.array([[4.0, 4.0]])), [2.0, np.inf])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_parameters_that_only_act_together_have_no_bound(dtype):
+    # The second is a multiple of the first; the third stands alone.
+    derivatives = np.array([[[1, 2, 0]], [[3, 6, 0]], [[0, 0, 5]]], dtype)
+    bound = crlb(derivatives, np.full((1, 3), 7.0, dtype))
+    np.testing.assert_allclose(bound, [np.inf, np.inf, 7 / 25], rtol=1e-5)
