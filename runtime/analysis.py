@@ -62,6 +62,8 @@ class Analysis:
         self._localizations = 0
         self._tables_full = 0
         self.latency = LatencyMeter()
+        self.slowest_s = 0.0
+        """Longest time between two looks at the state of the run, so far."""
 
     @property
     def tallies(self) -> tuple[int, int]:
@@ -94,17 +96,25 @@ class Analysis:
 
     def _loop(self, handover: Handover, started_s: float) -> None:
         # One slot stays with the camera, or it could only drop what comes in.
-        size = min(self._settings.max_batch, max(handover.capacity - 1, 1))
+        most = min(self._settings.max_batch, max(handover.capacity - 1, 1))
+        size = most
         while not self._control.abort.is_set():
             batch = handover.take(size, _POLL_S)
             if batch is None:
                 if not self._watch(handover.last_put_s or started_s):
                     return
                 continue
+            began_s = time.perf_counter()
             try:
                 self._take_in(batch)
             finally:
                 batch.release()
+            took_s = time.perf_counter() - began_s
+            self.slowest_s = max(self.slowest_s, took_s)
+            # Doubled at most: the first call is slow for reasons of its own.
+            if batch.frames and took_s > 0:
+                wanted = len(batch.frames) * self._settings.call_s / took_s
+                size = max(1, min(most, 2 * size, int(wanted)))
             if batch.last:
                 if batch.error is not None:
                     self._control.fail("camera", batch.error)

@@ -262,7 +262,10 @@ class Pipeline:
                     control.abort.set()
                 if control.abort.is_set():
                     abort_s = abort_s or now
-                    if now - abort_s > self._settings.hung_s:
+                    patience_s = max(
+                        self._settings.hung_s, 3 * self._analysis.slowest_s
+                    )
+                    if now - abort_s > patience_s:
                         control.note_failure(
                             "analysis: the localizer, an observer or a sink hung; it "
                             "was left behind"

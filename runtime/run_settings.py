@@ -38,6 +38,9 @@ class PipelineSettings:
         True: the source waits instead (a movie from disk, never a camera).
     max_batch
         Frames analysed in one call when the analysis is behind.
+    call_s
+        A call takes no more frames than are analysed in about so long, so that a slow
+        computer still reacts to a stop.
     writer_queue
         Results or gaps that may wait for the sinks.
     stall_s
@@ -57,6 +60,7 @@ class PipelineSettings:
     ring_policy: Literal["latest", "newest"] = "latest"
     wait: bool = False
     max_batch: int = 16
+    call_s: float = 1.0
     writer_queue: int = 256
     stall_s: float = 2.0
     stall_abort_s: float | None = 30.0
@@ -69,7 +73,7 @@ class PipelineSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
-        times = ("stall_s", "stall_abort_s", "drain_s", "hung_s", "close_s")
+        times = ("call_s", "stall_s", "stall_abort_s", "drain_s", "hung_s", "close_s")
         for name in ("ring_mb", *times):
             value = getattr(self, name)
             if value is not None and not value > 0:
