@@ -195,12 +195,12 @@ class TrainingRangeCheck:
         if level is not None and level < min(0.0, low) - 0.05 * (high - low):
             found.append(
                 f"half of the pixels lie below the camera's baseline "
-                f"({self._camera.baseline_adu:g} ADU; median {level:.3g} photons): "
+                f"({self._camera.baseline_adu:g} ADU; median {level:.4g} photons): "
                 f"background and photons are wrong; say the true one with --baseline"
             )
         elif level is not None and not low / 2 <= level <= high * 2:
             found.append(
-                f"the frames have {level:.3g} photons per pixel (median), the model "
+                f"the frames have {level:.4g} photons per pixel (median), the model "
                 f"was trained with a background of {low:g} to {high:g}; check "
                 f"--baseline and --e-per-adu, or train for this background"
             )
@@ -228,7 +228,7 @@ class TrainingRangeCheck:
         background = facts["background_median"]
         if background is not None and not 0.8 * low <= background <= 1.1 * high:
             found.append(
-                f"the localizations have a background of {background:.3g} photons per "
+                f"the localizations have a background of {background:.4g} photons per "
                 f"pixel (median), the model was trained for {low:g} to {high:g}: check "
                 f"--baseline and --e-per-adu, or train for this background"
             )
@@ -238,7 +238,7 @@ class TrainingRangeCheck:
         # are usual; many more are not.
         if photons is not None and not 0.3 * low <= photons <= 1.5 * high:
             found.append(
-                f"the localizations have {photons:.3g} photons (median), the model was "
+                f"the localizations have {photons:.4g} photons (median), the model was "
                 f"trained for {low:g} to {high:g} per frame: check --e-per-adu and "
                 f"--em-gain, or train for this brightness"
             )

@@ -150,9 +150,10 @@ class Recipe(_Strict):
         """Read a YAML recipe; `InputError` names the first bad key."""
         try:
             text = path.read_text(encoding="utf-8")
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
             raise InputError(
-                f"recipe {path}: cannot be read ({error.strerror}); give the path of "
+                f"recipe {path}: cannot be read ({reason}); give the path of "
                 f"a YAML recipe"
             ) from error
         try:

@@ -12,14 +12,16 @@ input, 130 interrupted.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -120,6 +122,7 @@ class Frame(click.Group):
         """
         state = _State()
         extra = {"obj": state, **extra}
+        threads = set(threading.enumerate())
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         try:
@@ -143,7 +146,20 @@ class Frame(click.Group):
             if not state.debug:
                 text += "; run again with --debug to see where"
             code = _report(text, 1, state)
-        sys.exit(code)
+        return _leave(code, threads)
+
+
+def _leave(code: int, threads: set[threading.Thread]) -> NoReturn:
+    """End the process, also when a run left a thread behind that hangs."""
+    ours = (t for t in threading.enumerate() if t.name.startswith("blinkloop-"))
+    if any(thread not in threads for thread in ours):
+        # Native code that still runs while Python shuts down aborts the process. The
+        # exit hooks (a laser's safe value) come first; the files are closed already.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _usage_text(error: click.ClickException) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blinkloop.cli._output import plain
+from blinkloop.cli._output import note, plain
+from blinkloop.cli._session import full_tables
+from blinkloop.cli._signals import say_stopped, stopping
 from blinkloop.cli._watch import watching
 from blinkloop.errors import BlinkloopError, InputError
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from blinkloop.cli._session import Session
-    from blinkloop.runtime import FrameSource, Observer, RunReport
+    from blinkloop.runtime import FrameSource, Observer, PipelineSettings, RunReport
     from blinkloop.runtime.feedback import FeedbackLoop
 
 __all__ = ["LiveRun", "live_record", "make_folder", "new_folder_name", "run_live"]
@@ -40,12 +38,24 @@ class LiveRun:
         One line each.
     localizations
         Array of `LOCALIZATION_DTYPE`.
+    signal
+        Number of the signal that ended the run, or None.
     """
 
     report: RunReport
     files: dict[str, str]
     warnings: list[str]
     localizations: npt.NDArray[Any] = field(repr=False)
+    signal: int | None = None
+
+    def say_stopped(self) -> int:
+        """Say what a signal left; the exit code."""
+        assert self.signal is not None
+        saved = self.files.get("picasso", self.files["store"])
+        report = self.report
+        return say_stopped(
+            self.signal, report.localizations, report.frames_localized, saved
+        )
 
 
 def new_folder_name(verb: str) -> Path:
@@ -85,6 +95,7 @@ def run_live(
     total: int | None = None,
     quiet: bool = False,
     meta: dict[str, Any] | None = None,
+    settings: PipelineSettings | None = None,
 ) -> LiveRun:
     """Run a source through a session and leave the results in a folder.
 
@@ -110,17 +121,17 @@ def run_live(
         No status line.
     meta
         More facts for the store.
+    settings
+        Of the pipeline.
     """
-    from blinkloop.integrations.formats import write_table
-    from blinkloop.runtime import LiveStore, Pipeline, read_live_store
+    from blinkloop.runtime import LiveStore, Pipeline
 
     store = folder / "localizations.zarr"
     observers: list[Observer] = [loop]
     if suitability is not None:
         observers.append(suitability)
-    stop = threading.Event()
     try:
-        with _signals(stop, loop):
+        with stopping(loop.make_safe) as stop:
             # Before the camera runs: a laser that refuses is found now.
             loop.start()
             pipeline = Pipeline(
@@ -128,19 +139,42 @@ def run_live(
                 session.localizer,
                 [LiveStore(store)],
                 observers,
+                settings,
                 meta={**session.meta, **(meta or {})},
             )
             with watching(
                 pipeline, total=total, extra=lambda: density_text(loop), quiet=quiet
             ):
                 report = pipeline.run(
-                    max_frames=max_frames, duration_s=seconds, stop_event=stop
+                    max_frames=max_frames, duration_s=seconds, stop_event=stop.event
                 )
     finally:
         # The pipeline closes it too; this is for what fails before the run begins.
         loop.close()
+    warnings = [*report.warnings, *full_tables(report, session)]
+    try:
+        files, table = _tables(store, folder, warnings)
+    except KeyboardInterrupt:
+        note(f"interrupted: {report.localizations} localizations are saved in {store}")
+        raise
+    except BlinkloopError as error:
+        # A store that broke during the run: its reason says more than its remains.
+        if report.failure is None:
+            raise
+        raise BlinkloopError(f"{report.failure}; {error}") from error
+    if suitability is not None:
+        warnings += suitability.warnings()
+    return LiveRun(report, files, warnings, table, stop.number)
+
+
+def _tables(
+    store: Path, folder: Path, warnings: list[str]
+) -> tuple[dict[str, str], npt.NDArray[Any]]:
+    """Make the tables of other programs from the store: files by kind, and the rows."""
+    from blinkloop.integrations.formats import write_table
+    from blinkloop.runtime import read_live_store
+
     files = {"store": str(store)}
-    warnings = list(report.warnings)
     table = read_live_store(store)
     for kind, name in (
         ("picasso", "localizations.hdf5"),
@@ -150,9 +184,7 @@ def run_live(
             files[kind] = str(write_table(table, folder / name, True)[0])
         except BlinkloopError as error:
             warnings.append(f"{name} was not written: {error}; {store} has everything")
-    if suitability is not None:
-        warnings += suitability.warnings()
-    return LiveRun(report, files, warnings, table.data)
+    return files, table.data
 
 
 def live_record(run: LiveRun, session: Session, **more: Any) -> dict[str, Any]:
@@ -174,13 +206,13 @@ def live_record(run: LiveRun, session: Session, **more: Any) -> dict[str, Any]:
     }
 
 
-def write_report(folder: Path, run: LiveRun, record: dict[str, Any]) -> str:
-    """Write `report.json` with every gap; returns its path."""
+def write_report(folder: Path, run: LiveRun, record: dict[str, Any]) -> None:
+    """Write `report.json`, with every gap; it joins the files of the run."""
     path = folder / "report.json"
+    run.files["report"] = str(path)
     gaps = run.report.to_dict()["gaps"]
     text = json.dumps(plain({**record, "gaps": gaps}), indent=1)
     path.write_text(text + "\n", encoding="utf-8")
-    return str(path)
 
 
 def density_text(loop: FeedbackLoop) -> str:
@@ -194,30 +226,3 @@ def density_text(loop: FeedbackLoop) -> str:
     target = loop.target_per_um2
     power = "" if decision is None else f"  laser {decision.power:.2f}"
     return f"{text} (target {target:.2f}){power} [{loop.state}]"
-
-
-@contextmanager
-def _signals(stop: threading.Event, loop: FeedbackLoop) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed console make the laser safe and end the run.
-
-    The laser goes first: frames that wait are still analysed, which may take seconds.
-    """
-
-    def ask(number: int, frame: object) -> None:
-        loop.make_safe(f"signal {signal.Signals(number).name}")
-        stop.set()
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-
-    names = [n for n in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, n)]
-    before: list[tuple[int, Callable[..., Any] | int | None]] = []
-    # Only the main thread may set handlers; a run inside another program keeps its.
-    if threading.current_thread() is threading.main_thread():
-        for name in names:
-            number = getattr(signal, name)
-            before.append((number, signal.signal(number, ask)))
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,13 @@ import click
 
 from blinkloop.cli._bundled import resolve_model
 
-__all__ = ["CameraFlags", "camera_options", "json_option", "model_option"]
+__all__ = [
+    "CameraFlags",
+    "FiniteRange",
+    "camera_options",
+    "json_option",
+    "model_option",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -41,6 +48,19 @@ class CameraFlags:
 
     file: Path | None = None
     values: Mapping[str, float] = field(default_factory=dict)
+
+
+class FiniteRange(click.FloatRange):
+    """A number within limits; unlike click's own it takes neither nan nor inf."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Number of a text."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
 
 
 def camera_options(function: _F) -> _F:

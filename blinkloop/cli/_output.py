@@ -123,9 +123,16 @@ def logs_to_stderr(debug: Callable[[], bool]) -> Iterator[None]:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LowerCaseLevel("%(levelname)s: %(message)s"))
-    handler.addFilter(lambda record: record.levelno >= logging.WARNING or debug())
+    handler.addFilter(lambda record: debug() or _for_people(record))
     logger = logging.getLogger("blinkloop")
     level = logger.level
+    # The core logs in colour what it raises as well, and the verbs report.
+    core = logging.getLogger("pymmcore-plus")
+
+    def severe(record: logging.LogRecord) -> bool:
+        return debug() or record.levelno >= logging.ERROR
+
+    core.addFilter(severe)
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     try:
@@ -133,6 +140,13 @@ def logs_to_stderr(debug: Callable[[], bool]) -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)
+        core.removeFilter(severe)
+
+
+def _for_people(record: logging.LogRecord) -> bool:
+    # What a run logs is in its report and in its status, which the verbs show.
+    of_a_run = record.name == "blinkloop.runtime.run_control"
+    return record.levelno >= logging.WARNING and not of_a_run
 
 
 class _LowerCaseLevel(logging.Formatter):
@@ -151,7 +165,8 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        # No 1.006e+04 where 10060 is as short.
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e8 else f"{value:.4g}"
     if isinstance(value, list):
         return " to ".join(_text(item) for item in value)
     return str(value)

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from blinkloop.camera_facts import ResolvedCamera
     from blinkloop.runtime import ModelFile, RunReport, StreamLocalizer
 
-__all__ = ["Output", "Session", "open_session", "raise_failure"]
+__all__ = [
+    "Output",
+    "Session",
+    "full_tables",
+    "open_session",
+    "raise_failure",
+    "say",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +123,26 @@ class Output:
         InputError
             Unknown ending, or something is there already.
         """
-        from blinkloop.integrations.formats import check_table_path
+        from blinkloop.integrations.formats import TABLE_WRITERS, check_table_path
 
-        if path.suffix.lower() == ".zarr":
+        suffix = path.suffix.lower()
+        if suffix == ".zarr":
             if path.exists() and not overwrite:
                 raise InputError(
                     f"{path} exists already; choose another name or give --overwrite"
                 )
+            if not path.parent.is_dir():
+                raise InputError(
+                    f"{path}: the folder {path.parent} does not exist; make it first"
+                )
             return cls(path, path)
+        endings = [ending for writer in TABLE_WRITERS for ending in writer.endings]
+        if suffix not in endings:
+            raise InputError(
+                f"{path}: the ending chooses the format, {suffix or 'none'!r} is not "
+                f"known; use .hdf5 (Picasso), .csv (ThunderSTORM) or .zarr (live store)"
+            )
         check_table_path(path, overwrite=overwrite)
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: the folder {path.parent} does not exist")
         return cls(path, path.with_name(path.name + ".live.zarr"))
 
     def finish(self) -> list[str]:
@@ -163,10 +179,23 @@ def raise_failure(report: RunReport, saved: str) -> None:
         When the report names a failure.
     """
     if report.failure is not None:
+        # The text of a camera, or a movie, names itself.
+        what = report.failure.removeprefix("camera: ")
         raise BlinkloopError(
-            f"{report.failure}; {report.localizations} localizations of "
+            f"{what}; {report.localizations} localizations of "
             f"{report.frames_localized} frames are saved in {saved}"
         )
+
+
+def full_tables(report: RunReport, session: Session) -> list[str]:
+    """A warning when frames had more detections than the model's table holds."""
+    if not report.tables_full:
+        return []
+    return [
+        f"{report.tables_full} frames have more detections than the model's table of "
+        f"{session.model.card.detection.max_detections} rows: the least certain ones "
+        f"of these frames are missing; lower the density or fit smaller regions"
+    ]
 
 
 def say(session: Session, warnings: list[str]) -> None:

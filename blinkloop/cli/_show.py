@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from blinkloop.cli._output import note, print_table, warn
+import click
 
-__all__ = ["show_run"]
+from blinkloop.cli._output import print_table, warn
+
+__all__ = ["open_with", "show_run"]
 
 _ROWS = (
     ("frames seen", "frames_seen"),
@@ -34,6 +37,16 @@ def show_run(title: str, record: Mapping[str, Any]) -> None:
         rows.append(["latency p99, ms", latency["p99"]])
     print_table(title, ["result", "value"], rows)
     for kind, path in record["files"].items():
-        note(f"  {kind}: {path}")
+        click.echo(f"  {kind}: {path}")
     for line in record["warnings"]:
         warn(line)
+
+
+def open_with(table: str | Path) -> str:
+    """The command, or the words, that show a table of localizations."""
+    path = Path(table)
+    if path.suffix == ".csv":
+        return f"open {path} in ThunderSTORM (Import results)"
+    if path.suffix == ".zarr":
+        return f"blinkloop convert {path} {path.with_suffix('.hdf5')}"
+    return f"picasso render {path}"

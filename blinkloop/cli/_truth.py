@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["read_truth"]
+__all__ = ["from_corner", "read_truth"]
 
 
 def read_truth(path: Path, pixel_size_nm: float) -> npt.NDArray[np.void]:
@@ -47,3 +47,21 @@ def read_truth(path: Path, pixel_size_nm: float) -> npt.NDArray[np.void]:
     # A truth table without photons holds every emitter that counts.
     emitters["photons"] = np.nan_to_num(emitters["photons"], nan=np.inf)
     return emitters
+
+
+def from_corner(
+    table: npt.NDArray[np.void], origin: tuple[int, int]
+) -> npt.NDArray[np.void]:
+    """A copy with positions from the corner of a region, not of the chip.
+
+    Parameters
+    ----------
+    table
+        Emitters or localizations.
+    origin
+        Column and row on the chip of the region's first pixel.
+    """
+    moved = table.copy()
+    moved["x_px"] -= origin[0]
+    moved["y_px"] -= origin[1]
+    return moved

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from blinkloop.cli._output import note
+from blinkloop.cli._output import note, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,8 +74,15 @@ def watching(
     terminal = sys.stderr.isatty()
 
     def show() -> None:
+        said = None
         while not done.wait(_TERMINAL_S if terminal else _PLAIN_S):
-            line = status_line(pipeline.status(), total=total, extra=extra())
+            status = pipeline.status()
+            if status.state == "running" and status.failure not in (None, said):
+                said = status.failure
+                if terminal:
+                    sys.stderr.write("\r\x1b[2K")
+                warn(f"{said}; the run goes on")
+            line = status_line(status, total=total, extra=extra())
             if terminal:
                 sys.stderr.write("\r\x1b[2K" + line)
                 sys.stderr.flush()

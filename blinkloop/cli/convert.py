@@ -8,6 +8,7 @@ import click
 
 from blinkloop.cli._options import json_option
 from blinkloop.cli._output import next_step, note, print_json
+from blinkloop.cli._show import open_with
 
 __all__ = ["command"]
 
@@ -33,6 +34,8 @@ def command(
 
     Reads Picasso .hdf5, ThunderSTORM .csv, DECODE .h5 and live stores; writes .hdf5
     (Picasso, with a .yaml beside it) and .csv (ThunderSTORM).
+
+    Example: blinkloop convert locs.zarr locs.hdf5
     """
     from blinkloop.errors import InputError
     from blinkloop.integrations.formats import (
@@ -50,7 +53,4 @@ def command(
         print_json({"localizations": len(table), "files": [str(f) for f in files]})
         return
     note(f"{len(table)} localizations: {source} -> {', '.join(map(str, files))}")
-    if target.suffix.lower() == ".csv":
-        next_step(f"open {target} in ThunderSTORM (Import results)")
-    else:
-        next_step(f"picasso render {target}")
+    next_step(open_with(target))

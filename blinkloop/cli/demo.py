@@ -10,7 +10,7 @@ import click
 
 from blinkloop.cli._bundled import bundled_models, resolve_model
 from blinkloop.cli._feedback import make_loop
-from blinkloop.cli._options import CameraFlags, json_option
+from blinkloop.cli._options import CameraFlags, FiniteRange, json_option
 from blinkloop.cli._output import next_step, note, print_json
 from blinkloop.cli._session import Session, open_session, raise_failure
 from blinkloop.errors import InputError
@@ -32,10 +32,15 @@ _UPDATE_FRAMES = 25
 
 @click.command("demo")
 @click.option(
-    "--seconds", default=60.0, show_default=True, help="How long the camera runs."
+    "--seconds",
+    type=FiniteRange(1, 86400),
+    default=60.0,
+    show_default=True,
+    help="How long the camera runs.",
 )
 @click.option(
     "--target",
+    type=FiniteRange(0.01, 5),
     default=0.5,
     show_default=True,
     help="Density to hold, active emitters per um^2.",
@@ -54,9 +59,24 @@ _UPDATE_FRAMES = 25
     show_default=True,
     help="What the sample looks like.",
 )
-@click.option("--exposure-ms", type=float, help="Default: what this computer can do.")
-@click.option("-m", "--model", help="Bundled name or path; default: the bundled one.")
-@click.option("--seed", default=0, show_default=True, help="Of the virtual sample.")
+@click.option(
+    "--exposure-ms",
+    type=FiniteRange(1, 10000),
+    help="Default: what this computer can do.",
+)
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="Bundled name or path; default: the bundled one.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the virtual sample.",
+)
 @click.option(
     "-o",
     "--out",
@@ -76,7 +96,7 @@ def command(
     out: Path | None,
     threads: int | None,
     as_json: bool,
-) -> None:
+) -> int | None:
     """Watch molecules being localized while a laser holds their density.
 
     A virtual microscope inside the real Micro-Manager core: blinking, bleaching
@@ -84,8 +104,6 @@ def command(
 
     Example: blinkloop demo --seconds 60
     """
-    if seconds < 1:
-        raise InputError(f"--seconds must be at least 1, got {seconds:g}")
     from blinkloop.cli._live import (
         live_record,
         make_folder,
@@ -102,7 +120,8 @@ def command(
     from blinkloop.integrations.virtual import demo_settings, load_virtual_microscope
     from blinkloop.runtime import read_card
 
-    path = resolve_model(model or _default_model())
+    model = model or _default_model()
+    path = resolve_model(model)
     card = read_card(path)
     session = open_session(
         path, CameraFlags(), {}, source="Micro-Manager", threads=threads
@@ -154,7 +173,7 @@ def command(
     finally:
         scope.unload()
     record = live_record(run, session, **more)
-    run.files["report"] = write_report(folder, run, record)
+    write_report(folder, run, record)
     if as_json:
         print_json(record)
     else:
@@ -162,7 +181,10 @@ def command(
 
         show_run("Demo", record)
     raise_failure(run.report, run.files["store"])
-    next_step(f"blinkloop run -m {card.name} --config YOUR_MICROSCOPE.cfg")
+    if run.signal is not None:
+        return run.say_stopped()
+    next_step(f"blinkloop run -m {model} --config YOUR_MICROSCOPE.cfg")
+    return None
 
 
 def _default_model() -> str:

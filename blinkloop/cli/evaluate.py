@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from blinkloop.cli._bundled import resolve_model
-from blinkloop.cli._options import json_option
+from blinkloop.cli._options import CameraFlags, camera_options, json_option
 from blinkloop.cli._output import next_step, note, print_json, print_table
 from blinkloop.errors import InputError
+
+if TYPE_CHECKING:
+    from blinkloop.runtime import Frame, Localizer
 
 __all__ = ["command"]
 
@@ -43,6 +48,7 @@ __all__ = ["command"]
     is_flag=True,
     help="Write the result into the model's card (needs the export extra).",
 )
+@camera_options
 @json_option
 def command(
     model: str,
@@ -57,19 +63,26 @@ def command(
     movie: Path | None,
     truth: Path | None,
     write_card: bool,
+    camera_flags: CameraFlags,
     as_json: bool,
 ) -> None:
     """Measure the accuracy of a MODEL, on a simulated movie or on given truth.
 
-    Truth counts from 50 photons in the frame on, with its centre in the field.
+    Truth counts from 50 photons in the frame on, with its centre in the field. The
+    camera options are for --movie; a simulated movie has the camera of the card.
 
     Example: blinkloop evaluate astigmatic-small --density 1 --frames 1000
     """
     if (movie is None) != (truth is None):
         raise InputError("--movie and --truth go together; give both or neither")
+    if movie is None and (camera_flags.file or camera_flags.values):
+        raise InputError(
+            "camera options go with --movie; a simulated movie has the camera of the "
+            "model's card"
+        )
     path = resolve_model(model)
     if movie is not None and truth is not None:
-        result = _on_movie(path, movie, truth, threshold, seed)
+        result = _on_movie(path, movie, truth, camera_flags, threshold, seed)
     else:
         height, width = _size(size)
         settings = {
@@ -101,7 +114,7 @@ def _on_simulation(
     from pydantic import ValidationError
 
     from blinkloop.evaluation import EvaluationSettings, score, simulate_movie
-    from blinkloop.runtime import read_model
+    from blinkloop.runtime import Frame, Roi, StreamLocalizer, read_model
 
     try:
         settings = EvaluationSettings(**values)
@@ -114,7 +127,11 @@ def _on_simulation(
     model = read_model(path)
     scene = simulate_movie(model.card, settings)
     stack = scene.frames_adu[0]
-    predicted, count, seconds = _localize(model, stack, threshold)
+    roi = Roi(0, 0, stack.shape[2], stack.shape[1])
+    predicted, count, seconds = _localize(
+        (Frame(i, 0.0, pixels, roi) for i, pixels in enumerate(stack)),
+        StreamLocalizer(model, threshold=threshold),
+    )
     measured = score(
         scene.emitters,
         predicted,
@@ -139,30 +156,36 @@ def _on_simulation(
 
 
 def _on_movie(
-    path: Path, movie: Path, truth: Path, threshold: float | None, seed: int
+    path: Path,
+    movie: Path,
+    truth: Path,
+    flags: CameraFlags,
+    threshold: float | None,
+    seed: int,
 ) -> dict[str, Any]:
-    import numpy as np
-
-    from blinkloop.cli._truth import read_truth
+    from blinkloop.cli._session import open_session, say
+    from blinkloop.cli._truth import from_corner, read_truth
     from blinkloop.evaluation import score
-    from blinkloop.integrations.movies import open_movie
-    from blinkloop.runtime import read_model
+    from blinkloop.integrations.movies import MovieSource, open_movie
 
-    model = read_model(path)
-    emitters = read_truth(truth, model.card.pixel_size_nm)
     with open_movie(movie) as opened:
-        stack = opened.read(0, opened.n_frames).astype(np.float32)
-    predicted, _, seconds = _localize(model, stack, threshold)
-    frames, height, width = stack.shape
-    measured = score(
-        emitters,
-        predicted,
-        card=model.card,
-        frames=frames,
-        height_px=height,
-        width_px=width,
-        seed=seed,
-    )
+        session = open_session(
+            path, flags, opened.facts(), source="movie", threshold=threshold
+        )
+        model = session.model
+        emitters = read_truth(truth, model.card.pixel_size_nm)
+        say(session, list(opened.notes()))
+        source = MovieSource(opened)
+        predicted, _, seconds = _localize(source.frames(), session.localizer)
+        measured = score(
+            from_corner(emitters, opened.origin),
+            from_corner(predicted, opened.origin),
+            card=model.card,
+            frames=opened.n_frames,
+            height_px=opened.height,
+            width_px=opened.width,
+            seed=seed,
+        )
     return {
         "model": model.card.name,
         "model_sha256": model.sha256,
@@ -175,17 +198,14 @@ def _on_movie(
 
 
 def _localize(
-    model: Any, stack: Any, threshold: float | None
+    frames: Iterable[Frame], localizer: Localizer
 ) -> tuple[Any, float, float]:
-    """(predicted table, sum of p over all frames, seconds) of a (T, H, W) stack."""
+    """(predicted table, sum of p over all frames, seconds) of a movie."""
     import numpy as np
 
-    from blinkloop.runtime import Frame, Roi, StreamLocalizer, localize_movie
+    from blinkloop.runtime import localize_movie
     from blinkloop.schema import LOCALIZATION_DTYPE
 
-    roi = Roi(0, 0, stack.shape[2], stack.shape[1])
-    frames = (Frame(i, 0.0, pixels, roi) for i, pixels in enumerate(stack))
-    localizer = StreamLocalizer(model, threshold=threshold)
     started = time.perf_counter()
     parts, count = [np.zeros(0, LOCALIZATION_DTYPE)], 0.0
     try:
@@ -215,7 +235,8 @@ def _show(result: dict[str, Any]) -> None:
     rows = []
     for key, interval in intervals.items():
         low, high = interval
-        rows.append([key, result[key], f"{low:.4g} to {high:.4g}"])
+        known = math.isfinite(low) and math.isfinite(high)
+        rows.append([key, result[key], f"{low:.4g} to {high:.4g}" if known else None])
     for key in (
         "n_truth",
         "n_predicted",

@@ -54,6 +54,8 @@ def command(
     from blinkloop.export import export_run
     from blinkloop.schema import DetectionSettings
 
+    if out.suffix.lower() != ".onnx":
+        raise InputError(f"{out}: a model file ends in .onnx; give such a name to -o")
     given = {"threshold": threshold, "max_detections": max_detections}
     try:
         detection = DetectionSettings(
@@ -71,7 +73,7 @@ def command(
         detection=detection,
         provenance={"trained_on": trained_on} if trained_on else None,
     )
-    note(
-        f"{out}: {card.name}, {out.stat().st_size / 1e6:.1f} MB, compared with PyTorch"
-    )
+    size = out.stat().st_size
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    note(f"{out}: {card.name}, {shown}, compared with PyTorch")
     next_step(f"blinkloop evaluate {out} --write-card")

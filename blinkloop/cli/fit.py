@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +14,22 @@ from blinkloop.cli._options import (
     json_option,
     model_option,
 )
-from blinkloop.cli._output import next_step, note, print_json
-from blinkloop.cli._session import Output, open_session, raise_failure, say
+from blinkloop.cli._output import next_step, note, print_json, warn
+from blinkloop.cli._session import (
+    Output,
+    full_tables,
+    open_session,
+    raise_failure,
+    say,
+)
+from blinkloop.cli._show import open_with
+from blinkloop.cli._signals import say_stopped, stopping
 from blinkloop.cli._watch import watching
-from blinkloop.errors import InputError
+from blinkloop.errors import BlinkloopError, InputError
+
+if TYPE_CHECKING:
+    from blinkloop.integrations.movies import Movie
+    from blinkloop.runtime import PipelineSettings, RunReport
 
 __all__ = ["command", "fit_movie"]
 
@@ -50,7 +63,7 @@ def command(
     batch: int,
     overwrite: bool,
     as_json: bool,
-) -> None:
+) -> int | None:
     """Localize a MOVIE: TIFF, folder of TIFFs, Picasso .raw, .npy, Zarr.
 
     A folder of multi-frame movies is fitted movie by movie. Ctrl-C saves what is done.
@@ -71,29 +84,107 @@ def command(
     }
     movies = find_movies(movie)
     if len(movies) == 1 and movies[0] == movie:
-        result: Any = fit_movie(movie, model, out, **options)
-        results = [result]
-    else:
-        if out.suffix:
-            raise InputError(
-                f"{movie} is a folder of {len(movies)} movies; give -o a folder, "
-                f"not {out.name}"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        results = []
-        for one in movies:
-            note(f"{one.name}:")
-            results.append(fit_movie(one, model, out / f"{one.stem}.hdf5", **options))
-        result = results
-    if as_json:
-        print_json(result)
-        return
-    for one in results:
-        note(
-            f"{one['localizations']} localizations in {one['frames']} frames, "
-            f"{one['frames_per_second']:.0f} frames/s -> {one['out']}"
+        done = fit_movie(movie, model, out, **options)
+        if as_json:
+            print_json(done.record)
+        raise_failure(done.report, done.record["out"])
+        if done.signal is not None:
+            return done.stopped()
+        if not as_json:
+            _show(done.record)
+        next_step(open_with(done.record["out"]))
+        return None
+    return _fit_all(movies, movie, model, out, as_json, options)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A movie that was fitted, or as much of it as could be.
+
+    Parameters
+    ----------
+    record
+        The keys of `fit --json`.
+    report
+        Of the pipeline.
+    signal
+        Number of the signal that ended it early, or None.
+    """
+
+    record: dict[str, Any]
+    report: RunReport
+    signal: int | None
+
+    def stopped(self) -> int:
+        """Say what a signal left; the exit code."""
+        assert self.signal is not None
+        record = self.record
+        return say_stopped(
+            self.signal, record["localizations"], record["frames"], record["out"]
         )
-    next_step(f"picasso render {results[-1]['out']}")
+
+
+def _fit_all(
+    movies: list[Path],
+    folder: Path,
+    model: Path,
+    out: Path,
+    as_json: bool,
+    options: dict[str, Any],
+) -> int | None:
+    """Fit movie by movie; one that is damaged does not keep the others from it."""
+    targets = [out / f"{movie.name}.hdf5" for movie in movies]
+    if len({movie.stem for movie in movies}) == len(movies):
+        targets = [out / f"{movie.stem}.hdf5" for movie in movies]
+    if out.suffix in (".hdf5", ".h5", ".csv", ".zarr") or out.is_file():
+        raise InputError(
+            f"{folder} is a folder of {len(movies)} movies; give -o a folder for their "
+            f"tables, not {out.name}"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({error.strerror})") from error
+    for target in targets:
+        Output.choose(target, overwrite=options["overwrite"])
+    records: list[dict[str, Any]] = []
+    failures: list[str] = []
+    code: int | None = None
+    for movie, target in zip(movies, targets, strict=True):
+        note(f"{movie.name}:")
+        try:
+            done = fit_movie(movie, model, target, **options)
+            records.append(done.record)
+            raise_failure(done.report, done.record["out"])
+        except BlinkloopError as error:
+            failures.append(f"{movie.name}: {error}")
+            warn(failures[-1])
+            continue
+        if done.signal is not None:
+            code = done.stopped()
+            break
+    if as_json:
+        print_json(records)
+    else:
+        for record in records:
+            _show(record)
+    if code is not None:
+        return code
+    if failures:
+        raise BlinkloopError(
+            f"{len(failures)} of {len(movies)} movies could not be fitted whole, the "
+            f"first: {failures[0]}"
+        )
+    next_step(open_with(records[-1]["out"]))
+    return None
+
+
+def _show(record: dict[str, Any]) -> None:
+    rate = record["frames_per_second"] or 0.0
+    click.echo(
+        f"{record['localizations']} localizations in {record['frames']} frames, "
+        f"{rate:.0f} frames/s -> {record['out']}"
+    )
 
 
 def fit_movie(
@@ -107,17 +198,17 @@ def fit_movie(
     backend: str = "auto",
     batch: int = 16,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Fit one movie; returns the keys of `fit --json`.
+) -> Fit:
+    """Fit one movie. What fails midway is in the report; all before it is saved.
 
     Raises
     ------
     BlinkloopError
-        Bad input, or a failure midway; what was localized is saved then.
+        Bad input: nothing was localized.
     """
     from blinkloop.cli._suitability import PixelTap, Suitability
     from blinkloop.integrations.movies import MovieSource, open_movie
-    from blinkloop.runtime import EndedBy, LiveStore, Pipeline, PipelineSettings
+    from blinkloop.runtime import LiveStore, Pipeline
 
     with open_movie(movie) as opened:
         session = open_session(
@@ -138,21 +229,23 @@ def fit_movie(
             session.localizer,
             [store],
             [suitability],
-            PipelineSettings(wait=True, max_batch=batch, stall_abort_s=None),
+            _settings(opened, batch),
             meta={**session.meta, "movie": str(movie), "frames": opened.n_frames},
         )
         say(session, list(opened.notes()))
-        with watching(pipeline, total=opened.n_frames):
-            report = pipeline.run()
-        warnings = [*report.warnings, *suitability.warnings()]
-    files = output.finish()
-    say_warnings(warnings)
-    raise_failure(report, files[0])
-    if report.ended_by is EndedBy.INTERRUPT:
-        note(f"interrupted; {report.frames_localized} frames are saved in {files[0]}")
-        raise KeyboardInterrupt
+        with stopping() as stop, watching(pipeline, total=opened.n_frames):
+            report = pipeline.run(stop_event=stop.event)
+    outside = suitability.warnings()
+    warnings = [*report.warnings, *full_tables(report, session), *outside]
+    try:
+        files = output.finish()
+    except KeyboardInterrupt:
+        note(f"interrupted: the localizations are saved in {output.store}")
+        raise
+    for line in warnings:
+        warn(line)
     seconds = report.elapsed_s
-    return {
+    record = {
         "frames": report.frames_localized,
         "localizations": report.localizations,
         "seconds": seconds,
@@ -161,18 +254,25 @@ def fit_movie(
         "files": files,
         "tables_full": report.tables_full,
         "warnings": warnings,
-        "in_training_range": not suitability.warnings(),
+        "failure": report.failure,
+        "ended_by": report.ended_by,
+        "in_training_range": not outside,
         "data": suitability.facts(),
         "camera": session.camera.settings,
         "camera_origin": session.camera.origin,
         "model": session.model.card.name,
         "model_sha256": session.model.sha256,
     }
+    return Fit(record, report, stop.number)
 
 
-def say_warnings(warnings: list[str]) -> None:
-    """Each warning on a line of its own (stderr)."""
-    from blinkloop.cli._output import warn
+def _settings(movie: Movie, batch: int) -> PipelineSettings:
+    """The movie waits for the analysis; few frames in between, so that it can end."""
+    from blinkloop.runtime import PipelineSettings
 
-    for line in warnings:
-        warn(line)
+    room = PipelineSettings().ring_capacity(
+        movie.height * movie.width * movie.dtype.itemsize
+    )
+    return PipelineSettings(
+        ring_frames=min(2 * batch, room), wait=True, max_batch=batch, stall_abort_s=None
+    )

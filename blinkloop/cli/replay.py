@@ -56,7 +56,7 @@ def command(
     threads: int | None,
     backend: str,
     as_json: bool,
-) -> None:
+) -> int | None:
     """Play a MOVIE as if it were a camera: in real time, and it does not wait.
 
     Says which laser changes the feedback would advise; there is no laser.
@@ -70,9 +70,9 @@ def command(
         run_live,
         write_report,
     )
-    from blinkloop.cli._show import show_run
+    from blinkloop.cli._show import open_with, show_run
     from blinkloop.cli._suitability import PixelTap, Suitability
-    from blinkloop.cli._truth import read_truth
+    from blinkloop.cli._truth import from_corner, read_truth
     from blinkloop.integrations.movies import open_movie
     from blinkloop.integrations.replay import ReplaySource
 
@@ -108,24 +108,28 @@ def command(
             meta={"movie": str(movie), "fps": fps},
         )
         frames, size = opened.n_frames, (opened.height, opened.width)
+        origin = opened.origin
     more = {}
     if emitters is not None:
         from blinkloop.evaluation import score
 
         localized = run.localizations[run.localizations["frame"] < frames]
         more = score(
-            emitters,
-            localized,
+            from_corner(emitters, origin),
+            from_corner(localized, origin),
             card=session.model.card,
             frames=frames,
             height_px=size[0],
             width_px=size[1],
         ).as_dict()
     record = live_record(run, session, **more)
-    run.files["report"] = write_report(folder, run, record)
+    write_report(folder, run, record)
     if as_json:
         print_json(record)
     else:
         show_run("Replay", record)
     raise_failure(run.report, run.files["store"])
-    next_step(f"picasso render {run.files.get('picasso', run.files['store'])}")
+    if run.signal is not None:
+        return run.say_stopped()
+    next_step(open_with(run.files.get("picasso", run.files["store"])))
+    return None

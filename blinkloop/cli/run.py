@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from blinkloop.cli._feedback import feedback_options, make_loop
 from blinkloop.cli._options import (
     CameraFlags,
+    FiniteRange,
     camera_options,
     json_option,
     model_option,
@@ -19,9 +21,12 @@ from blinkloop.cli._session import open_session, raise_failure, say
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
-    from blinkloop.integrations.micromanager import MMLaser
+    from blinkloop.integrations.micromanager import MicroManagerSource, MMLaser
+    from blinkloop.runtime import PipelineSettings
 
 __all__ = ["command"]
+
+_RING_S, _LEAST_RING = 4.0, 32
 
 
 @click.command("run")
@@ -39,9 +44,17 @@ __all__ = ["command"]
     metavar="DEVICE.PROPERTY=VALUE",
     help="Set a property before the run; may be repeated.",
 )
-@click.option("--exposure-ms", type=float, help="Exposure time; default: as it is.")
+@click.option(
+    "--exposure-ms",
+    type=FiniteRange(0, min_open=True),
+    help="Exposure time; default: as it is.",
+)
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
-@click.option("--seconds", type=float, help="Stop after so long; default: Ctrl-C.")
+@click.option(
+    "--seconds",
+    type=FiniteRange(0, min_open=True),
+    help="Stop after so long; default: Ctrl-C.",
+)
 @click.option(
     "-o",
     "--out",
@@ -95,7 +108,7 @@ def command(
     threads: int | None,
     backend: str,
     as_json: bool,
-) -> None:
+) -> int | None:
     """Localize live from a Micro-Manager camera, and watch or hold the density.
 
     The default mode, advise, never writes to the laser. Ctrl-C ends the run, saves
@@ -115,7 +128,7 @@ def command(
         run_live,
         write_report,
     )
-    from blinkloop.cli._show import show_run
+    from blinkloop.cli._show import open_with, show_run
     from blinkloop.cli._suitability import PixelTap, Suitability
     from blinkloop.integrations.micromanager import MicroManagerSource, open_core
 
@@ -166,11 +179,12 @@ def command(
         seconds=seconds,
         total=frames,
         meta={"camera_device": source.camera, "laser": laser, "mode": mode},
+        settings=_settings(source),
     )
     if mode != "off":
         run.files["laser_log"] = str(folder / "laser.csv")
     record = live_record(run, session)
-    run.files["report"] = write_report(folder, run, record)
+    write_report(folder, run, record)
     if as_json:
         print_json(record)
     else:
@@ -178,13 +192,32 @@ def command(
         if mode == "advise":
             note("mode advise: the laser was not touched; --mode control holds density")
     raise_failure(run.report, run.files["store"])
-    next_step(f"picasso render {run.files.get('picasso', run.files['store'])}")
+    # Without a limit, Ctrl-C is how a run ends.
+    if run.signal is not None and (frames is not None or seconds is not None):
+        return run.say_stopped()
+    next_step(open_with(run.files.get("picasso", run.files["store"])))
+    return None
+
+
+def _settings(source: MicroManagerSource) -> PipelineSettings:
+    """A ring of a few seconds: when the computer is too slow, old frames go.
+
+    With more the density would be that of minutes ago, and no use to a laser.
+    """
+    from blinkloop.runtime import PipelineSettings
+
+    room = PipelineSettings().ring_capacity(
+        source.roi.width * source.roi.height * source.dtype.itemsize
+    )
+    exposure_ms = float(source.camera_facts().get("exposure_ms", 0.0))
+    wanted = math.ceil(1000 * _RING_S / max(exposure_ms, 1.0))
+    return PipelineSettings(ring_frames=min(max(wanted, _LEAST_RING), room))
 
 
 def _apply(core: Any, settings: tuple[str, ...]) -> None:
     for text in settings:
         name, equals, value = text.partition("=")
-        label, dot, prop = name.partition(".")
+        label, dot, prop = _device_property(core, name)
         if not (equals and dot and label and prop):
             raise InputError(
                 f"--set {text}: write DEVICE.PROPERTY=VALUE, e.g. "
@@ -197,10 +230,19 @@ def _apply(core: Any, settings: tuple[str, ...]) -> None:
             raise InputError(f"--set {text}: refused by the core ({line})") from error
 
 
+def _device_property(core: Any, name: str) -> tuple[str, str, str]:
+    """Split at the dot after a device's label; labels may have dots themselves."""
+    known = [label for label in core.getLoadedDevices() if name.startswith(f"{label}.")]
+    if known:
+        label = max(known, key=len)
+        return label, ".", name[len(label) + 1 :]
+    return name.partition(".")
+
+
 def _laser(core: Any, name: str) -> MMLaser:
     from blinkloop.integrations.micromanager import MMLaser
 
-    label, dot, prop = name.partition(".")
+    label, dot, prop = _device_property(core, name)
     if not (dot and label and prop):
         raise InputError(f"--laser {name}: write DEVICE.PROPERTY, e.g. Laser405.Power")
     return MMLaser(core, label, prop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -65,30 +66,39 @@ def command(
         settings = settings.model_copy(update={"schedule": schedule})
     if threads is not None:
         torch.set_num_threads(threads)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for the run to -o")
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.device(chosen)
         trainer = Trainer(
             settings, folder, validate=Validation(settings), device=chosen
         )
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
+        # AssertionError: what torch raises for a device it was not built for.
         text = str(error).splitlines()[0]
         raise InputError(
             f"--device {chosen}: torch cannot use it ({text}); try --device cpu"
         ) from error
+    total = settings.schedule.iterations
+    if trainer.iteration >= total:
+        note(f"{folder} is trained already: {trainer.iteration} of {total} iterations")
+        next_step(f"blinkloop export {folder} -o {settings.name}.onnx")
+        return
     if trainer.iteration:
         note(f"resuming {folder} at iteration {trainer.iteration}")
-    note(
-        f"{settings.name}: {settings.schedule.iterations} iterations on {chosen}, "
-        f"torch {torch.__version__}"
-    )
-    with _Bar(settings.schedule.iterations, folder / "log.csv") as bar:
+    note(f"{settings.name}: {total} iterations on {chosen}, torch {torch.__version__}")
+    with _Bar(total, folder / "log.csv") as bar:
         try:
             trainer.train(bar.update, until=until)
         except KeyboardInterrupt:
             trainer.save()
             note(f"stopped; checkpoint of iteration {trainer.iteration} is in {folder}")
             raise
+    if trainer.iteration < total:
+        note(f"stopped at iteration {trainer.iteration} of {total}, as asked")
+        next_step(f"blinkloop train {recipe} -o {folder}")
+        return
     next_step(f"blinkloop export {folder} -o {settings.name}.onnx")
 
 
@@ -168,11 +178,12 @@ class _Bar:
     def _show(self, progress: Progress) -> None:
         parts = [f"loss {sum(self._losses) / len(self._losses):.1f}"]
         if self._accuracy:
-            parts.append(
-                f"Jaccard {self._accuracy['jaccard']:.3f}  RMSE "
-                f"{self._accuracy['rmse_lateral_nm']:.0f} nm lateral, "
-                f"{self._accuracy['rmse_axial_nm']:.0f} nm axial"
-            )
+            parts.append(f"Jaccard {self._accuracy['jaccard']:.3f}")
+            if math.isfinite(self._accuracy["rmse_lateral_nm"]):
+                parts.append(
+                    f"RMSE {self._accuracy['rmse_lateral_nm']:.0f} nm lateral, "
+                    f"{self._accuracy['rmse_axial_nm']:.0f} nm axial"
+                )
         parts.append(f"{_duration(progress.seconds_left)} left")
         text = "  ".join(parts)
         if self._rich is not None:

@@ -12,7 +12,7 @@ __all__ = ["CameraSettings"]
 class CameraSettings(BaseModel):
     """Camera facts. Unknown keys are refused; every unit is in the field's name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["ideal", "scmos", "emccd"] = Field(
         "scmos", description="Noise model: shot noise only, + read noise, + EM gain."
