@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import click
 
 import blinkloop
-from blinkloop.cli._output import logs_to_stderr
+from blinkloop.cli._output import logs_to_stderr, thread_errors_to_stderr
 from blinkloop.errors import BlinkloopError
 
 __all__ = ["VERBS", "Frame", "main"]
@@ -126,7 +126,10 @@ class Frame(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         try:
-            with logs_to_stderr(lambda: state.debug):
+            with (
+                logs_to_stderr(lambda: state.debug),
+                thread_errors_to_stderr(lambda: state.debug),
+            ):
                 result = super().main(args, prog_name, complete_var, False, **extra)
             code = result if isinstance(result, int) else 0
             sys.stdout.flush()

@@ -223,6 +223,9 @@ def density_text(loop: FeedbackLoop) -> str:
     text = f"density {estimate.smoothed_per_um2:.2f}/um^2"
     if loop.mode == "off":
         return text
-    target = loop.target_per_um2
+    text = f"{text} (target {loop.target_per_um2:.2f})"
+    if loop.mode == "advise":
+        # Without a laser there is a direction, but no power to state.
+        return text if decision is None else f"{text}  advice: laser {decision.reason}"
     power = "" if decision is None else f"  laser {decision.power:.2f}"
-    return f"{text} (target {target:.2f}){power} [{loop.state}]"
+    return f"{text}{power} [{loop.state}]"

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
@@ -24,6 +25,7 @@ __all__ = [
     "plain",
     "print_json",
     "print_table",
+    "thread_errors_to_stderr",
     "warn",
 ]
 
@@ -141,6 +143,31 @@ def logs_to_stderr(debug: Callable[[], bool]) -> Iterator[None]:
         logger.setLevel(level)
         logger.removeHandler(handler)
         core.removeFilter(severe)
+
+
+@contextmanager
+def thread_errors_to_stderr(debug: Callable[[], bool]) -> Iterator[None]:
+    """Make what ends a thread of somebody else, a camera driver's say, one line.
+
+    Parameters
+    ----------
+    debug
+        True lets the traceback through.
+    """
+    before = threading.excepthook
+
+    def say(error: threading.ExceptHookArgs) -> None:
+        if debug():
+            before(error)
+            return
+        kind = error.exc_type.__name__
+        warn(" ".join(f"in a thread: {kind}: {error.exc_value or ''}".split()))
+
+    threading.excepthook = say
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _for_people(record: logging.LogRecord) -> bool:

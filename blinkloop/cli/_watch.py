@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -84,7 +85,9 @@ def watching(
                 warn(f"{said}; the run goes on")
             line = status_line(status, total=total, extra=extra())
             if terminal:
-                sys.stderr.write("\r\x1b[2K" + line)
+                # A line that wraps could not be written over.
+                width = shutil.get_terminal_size().columns - 1
+                sys.stderr.write("\r\x1b[2K" + line[:width])
                 sys.stderr.flush()
             else:
                 note(line)
