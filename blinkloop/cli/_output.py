@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,9 +109,24 @@ def warn(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
 
 
-def next_step(command: str) -> None:
-    """Last line of a command: what to type next. On stderr, so pipes stay clean."""
-    note(f"next: {command}")
+def next_step(*words: object) -> None:
+    """Last line of a command: what to type next. On stderr, so pipes stay clean.
+
+    Parameters
+    ----------
+    *words
+        Those of a command, to be quoted as the shell needs; or one text.
+    """
+    said = [str(word) for word in words]
+    note(f"next: {said[0] if len(said) == 1 else _shell(said)}")
+
+
+def _shell(words: list[str]) -> str:
+    # Imported here: they are a good part of the time of `blinkloop --help`.
+    import shlex
+    import subprocess
+
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 @contextmanager

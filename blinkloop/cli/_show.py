@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from blinkloop.cli._output import print_table, warn
+from blinkloop.cli._output import next_step, print_table, warn
 
-__all__ = ["open_with", "show_run"]
+__all__ = ["open_next", "show_run"]
 
 _ROWS = (
     ("frames seen", "frames_seen"),
@@ -42,11 +42,12 @@ def show_run(title: str, record: Mapping[str, Any]) -> None:
         warn(line)
 
 
-def open_with(table: str | Path) -> str:
-    """The command, or the words, that show a table of localizations."""
+def open_next(table: str | Path) -> None:
+    """Say what shows a table of localizations."""
     path = Path(table)
     if path.suffix == ".csv":
-        return f"open {path} in ThunderSTORM (Import results)"
-    if path.suffix == ".zarr":
-        return f"blinkloop convert {path} {path.with_suffix('.hdf5')}"
-    return f"picasso render {path}"
+        next_step(f"open {path} in ThunderSTORM (Import results)")
+    elif path.suffix == ".zarr":
+        next_step("blinkloop", "convert", path, path.with_suffix(".hdf5"))
+    else:
+        next_step("picasso", "render", path)

@@ -7,13 +7,15 @@ from pathlib import Path
 import click
 
 from blinkloop.cli._options import json_option
-from blinkloop.cli._output import next_step, note, print_json
-from blinkloop.cli._show import open_with
+from blinkloop.cli._output import note, print_json
+from blinkloop.cli._show import open_next
 
 __all__ = ["command"]
 
 
-@click.command(name="convert")
+@click.command(
+    "convert", short_help="Write a table of localizations in another format."
+)
 @click.argument("source", type=click.Path(path_type=Path), metavar="A")
 @click.argument("target", type=click.Path(path_type=Path), metavar="B")
 @click.option(
@@ -53,4 +55,4 @@ def command(
         print_json({"localizations": len(table), "files": [str(f) for f in files]})
         return
     note(f"{len(table)} localizations: {source} -> {', '.join(map(str, files))}")
-    next_step(open_with(target))
+    open_next(target)

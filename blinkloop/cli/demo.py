@@ -30,7 +30,9 @@ _SLOWEST_MS, _FASTEST_MS = 200.0, 20.0
 _UPDATE_FRAMES = 25
 
 
-@click.command("demo")
+@click.command(
+    "demo", short_help="Localize a virtual microscope live, its density held."
+)
 @click.option(
     "--seconds",
     type=FiniteRange(1, 86400),
@@ -183,7 +185,7 @@ def command(
     raise_failure(run.report, run.files["store"])
     if run.signal is not None:
         return run.say_stopped()
-    next_step(f"blinkloop run -m {model} --config YOUR_MICROSCOPE.cfg")
+    next_step("blinkloop", "run", "-m", model, "--config", "YOUR_MICROSCOPE.cfg")
     return None
 
 

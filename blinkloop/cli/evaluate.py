@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("evaluate")
+@click.command("evaluate", short_help="Measure the accuracy of a model.")
 @click.argument("model")
 @click.option("--density", default=0.5, show_default=True, help="Emitters per um^2.")
 @click.option("--flux", default=3000.0, show_default=True, help="Photons per frame.")
@@ -105,7 +105,7 @@ def command(
         print_json(result)
         return
     _show(result)
-    next_step(f"blinkloop demo -m {model}")
+    next_step("blinkloop", "demo", "-m", model)
 
 
 def _on_simulation(

@@ -12,7 +12,7 @@ from blinkloop.extras import require
 __all__ = ["command"]
 
 
-@click.command("export")
+@click.command("export", short_help="Make one model file from a training run.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -76,4 +76,4 @@ def command(
     size = out.stat().st_size
     shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
     note(f"{out}: {card.name}, {shown}, compared with PyTorch")
-    next_step(f"blinkloop evaluate {out} --write-card")
+    next_step("blinkloop", "evaluate", out, "--write-card")

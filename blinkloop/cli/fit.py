@@ -14,7 +14,7 @@ from blinkloop.cli._options import (
     json_option,
     model_option,
 )
-from blinkloop.cli._output import next_step, note, print_json, warn
+from blinkloop.cli._output import note, print_json, warn
 from blinkloop.cli._session import (
     Output,
     full_tables,
@@ -22,7 +22,7 @@ from blinkloop.cli._session import (
     raise_failure,
     say,
 )
-from blinkloop.cli._show import open_with
+from blinkloop.cli._show import open_next
 from blinkloop.cli._signals import say_stopped, stopping
 from blinkloop.cli._watch import watching
 from blinkloop.errors import BlinkloopError, InputError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["command", "fit_movie"]
 
 
-@click.command("fit")
+@click.command("fit", short_help="Localize a movie, or a folder of movies.")
 @click.argument("movie", type=click.Path(path_type=Path))
 @model_option()
 @click.option(
@@ -92,7 +92,7 @@ def command(
             return done.stopped()
         if not as_json:
             _show(done.record)
-        next_step(open_with(done.record["out"]))
+        open_next(done.record["out"])
         return None
     return _fit_all(movies, movie, model, out, as_json, options)
 
@@ -175,7 +175,7 @@ def _fit_all(
             f"{len(failures)} of {len(movies)} movies could not be fitted whole, the "
             f"first: {failures[0]}"
         )
-    next_step(open_with(records[-1]["out"]))
+    open_next(records[-1]["out"])
     return None
 
 

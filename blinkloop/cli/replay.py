@@ -13,13 +13,13 @@ from blinkloop.cli._options import (
     json_option,
     model_option,
 )
-from blinkloop.cli._output import next_step, print_json
+from blinkloop.cli._output import print_json
 from blinkloop.cli._session import open_session, raise_failure, say
 
 __all__ = ["command"]
 
 
-@click.command("replay")
+@click.command("replay", short_help="Play a movie as if it were a camera.")
 @click.argument("movie", type=click.Path(path_type=Path))
 @model_option()
 @click.option("--fps", type=float, required=True, help="Frames per second.")
@@ -70,7 +70,7 @@ def command(
         run_live,
         write_report,
     )
-    from blinkloop.cli._show import open_with, show_run
+    from blinkloop.cli._show import open_next, show_run
     from blinkloop.cli._suitability import PixelTap, Suitability
     from blinkloop.cli._truth import from_corner, read_truth
     from blinkloop.integrations.movies import open_movie
@@ -131,5 +131,5 @@ def command(
     raise_failure(run.report, run.files["store"])
     if run.signal is not None:
         return run.say_stopped()
-    next_step(open_with(run.files.get("picasso", run.files["store"])))
+    open_next(run.files.get("picasso", run.files["store"]))
     return None

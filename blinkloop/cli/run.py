@@ -16,7 +16,7 @@ from blinkloop.cli._options import (
     json_option,
     model_option,
 )
-from blinkloop.cli._output import next_step, note, print_json
+from blinkloop.cli._output import note, print_json
 from blinkloop.cli._session import open_session, raise_failure, say
 from blinkloop.errors import InputError
 
@@ -29,7 +29,7 @@ __all__ = ["command"]
 _RING_S, _LEAST_RING = 4.0, 32
 
 
-@click.command("run")
+@click.command("run", short_help="Localize live from a Micro-Manager camera.")
 @model_option()
 @click.option(
     "--config",
@@ -128,7 +128,7 @@ def command(
         run_live,
         write_report,
     )
-    from blinkloop.cli._show import open_with, show_run
+    from blinkloop.cli._show import open_next, show_run
     from blinkloop.cli._suitability import PixelTap, Suitability
     from blinkloop.integrations.micromanager import MicroManagerSource, open_core
 
@@ -195,7 +195,7 @@ def command(
     # Without a limit, Ctrl-C is how a run ends.
     if run.signal is not None and (frames is not None or seconds is not None):
         return run.say_stopped()
-    next_step(open_with(run.files.get("picasso", run.files["store"])))
+    open_next(run.files.get("picasso", run.files["store"]))
     return None
 
 

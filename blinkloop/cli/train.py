@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("train")
+@click.command("train", short_help="Train a network from a recipe.")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -83,7 +83,7 @@ def command(
     total = settings.schedule.iterations
     if trainer.iteration >= total:
         note(f"{folder} is trained already: {trainer.iteration} of {total} iterations")
-        next_step(f"blinkloop export {folder} -o {settings.name}.onnx")
+        next_step("blinkloop", "export", folder, "-o", f"{settings.name}.onnx")
         return
     if trainer.iteration:
         note(f"resuming {folder} at iteration {trainer.iteration}")
@@ -97,9 +97,9 @@ def command(
             raise
     if trainer.iteration < total:
         note(f"stopped at iteration {trainer.iteration} of {total}, as asked")
-        next_step(f"blinkloop train {recipe} -o {folder}")
+        next_step("blinkloop", "train", recipe, "-o", folder)
         return
-    next_step(f"blinkloop export {folder} -o {settings.name}.onnx")
+    next_step("blinkloop", "export", folder, "-o", f"{settings.name}.onnx")
 
 
 class _Bar:

@@ -14,7 +14,9 @@ from blinkloop.extras import require
 __all__ = ["command"]
 
 
-@click.command("verify")
+@click.command(
+    "verify", short_help="Compare a model file with PyTorch on every backend."
+)
 @click.argument("model")
 @click.option(
     "--backend", "backends", multiple=True, help="Only this backend; may be repeated."
@@ -72,4 +74,4 @@ def command(
             ],
         )
     raise_if_failed(rows, source=str(path))
-    next_step(f"blinkloop demo -m {model}")
+    next_step("blinkloop", "demo", "-m", model)
