@@ -27,6 +27,9 @@ from blinkloop.runtime.sinks.writer import SinkWriter
 __all__ = ["Analysis"]
 
 _POLL_S = 0.05
+_LEAST_BATCH = 4
+"""When the analysis is behind each call begins after a gap: with fewer frames most
+would have no neighbours for context, and flushing would cost as much as they do."""
 _SOURCE_END_S = 2.0
 
 
@@ -114,7 +117,7 @@ class Analysis:
             # Doubled at most: the first call is slow for reasons of its own.
             if batch.frames and took_s > 0:
                 wanted = len(batch.frames) * self._settings.call_s / took_s
-                size = max(1, min(most, 2 * size, int(wanted)))
+                size = min(most, max(_LEAST_BATCH, min(2 * size, int(wanted))))
             if batch.last:
                 if batch.error is not None:
                     self._control.fail("camera", batch.error)
