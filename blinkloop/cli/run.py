@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_RING_S, _LEAST_RING = 4.0, 32
+_RING_S, _LEAST_RING = 1.0, 16
 
 
 @click.command("run", short_help="Localize live from a Micro-Manager camera.")
@@ -200,9 +200,9 @@ def command(
 
 
 def _settings(source: MicroManagerSource) -> PipelineSettings:
-    """A ring of a few seconds: when the computer is too slow, old frames go.
+    """A ring of about a second: when the computer is too slow, old frames go.
 
-    With more the density would be that of minutes ago, and no use to a laser.
+    With more the density would be that of long ago, and no use to a laser.
     """
     from blinkloop.runtime import PipelineSettings
 
