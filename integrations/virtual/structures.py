@@ -18,7 +18,7 @@ __all__ = ["random_streams", "sample_positions"]
 
 _Points = npt.NDArray[np.float64]
 
-_FILAMENT_SPACING_UM = 1.2
+_FILAMENT_SPACING_UM = 0.8
 _FILAMENT_STEP_NM = 20.0
 _FILAMENT_RADIUS_NM = 15.0
 _PERSISTENCE_NM = 8000.0
