@@ -32,7 +32,8 @@ from blinkloop.schema import CameraSettings, GaussianPsfSettings, ModelCard
 
 __all__ = ["PsfAgreement", "PsfCheck"]
 
-_RADIUS_PX = 7
+_RADIUS_PX, _SMALL_RADIUS_PX, _SMALL_FRAME_PX = 7, 5, 48
+"""Half width of a patch; in small frames a wide one would leave few positions."""
 _MIN_PATCHES = 30
 # A network in training, on movies of its own PSF: 0.998 to 1.000 at 0.2 to 1.5 emitters
 # per um^2. Its PSF 27 % too wide: 0.983; a 2D movie: 0.96; real Tetrapod frames: 0.97.
@@ -125,6 +126,7 @@ class PsfCheck:
         gain = camera.em_gain if camera.kind == "emccd" else 1.0
         read = 0.0 if camera.kind == "ideal" else camera.read_noise_e / gain
         self._read = (read**2 + camera.spurious_e) / qe**2
+        self._radius: int | None = None
         self._data: list[npt.NDArray[np.float64]] = []
         self._model: list[npt.NDArray[np.float64]] = []
         self._z: list[float] = []
@@ -179,7 +181,10 @@ class PsfCheck:
         zero = np.zeros(x.size, np.int64)
         model = np.asarray(self._psf.render(x, y, z, n, zero, 1, height, width))[0]
         data = photons.astype(np.float64)
-        r = _RADIUS_PX
+        if self._radius is None:
+            small = min(height, width) < _SMALL_FRAME_PX
+            self._radius = _SMALL_RADIUS_PX if small else _RADIUS_PX
+        r = self._radius
         column, row = np.rint(x).astype(int), np.rint(y).astype(int)
         inside = (column >= r) & (column < width - r) & (row >= r) & (row < height - r)
         prob = localizations["prob"][usable]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PixelTap", "Suitability"]
 
-_FIRST = 16
+_FIRST = 100
 _EVERY = 25
 _WAITING = 64
 
