@@ -73,7 +73,10 @@ def test_every_kind_of_movie_gives_the_same(
     assert record["failure"] is None
     expected = read_table(tmp_path / "r.zarr").data
     assert record["localizations"] == len(expected) > 0
-    np.testing.assert_array_equal(read_table(tmp_path / "o.zarr").data, expected)
+    table = read_table(tmp_path / "o.zarr").data
+    # Frames come in other chunks: equal to rounding, far below the card's tolerance.
+    for name in expected.dtype.names:
+        np.testing.assert_allclose(table[name], expected[name], rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(
