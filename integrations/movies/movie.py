@@ -8,6 +8,7 @@ models, photons or time: `MovieSource` and `ReplaySource` give it a pace.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
@@ -94,7 +95,7 @@ class Movie(Protocol):
     ) -> None: ...
 
 
-class MovieBase:
+class MovieBase(ABC):
     """The part that is the same in every reader; `_load` fetches raw frames.
 
     Parameters
@@ -187,8 +188,9 @@ class MovieBase:
     ) -> None:
         self.close()
 
+    @abstractmethod
     def _load(self, start: int, stop: int) -> npt.NDArray[Any]:
-        raise NotImplementedError
+        """Raw frames start .. stop - 1, (stop - start, height, width)."""
 
     def _broken(self, frame: int, why: str) -> MovieDamagedError:
         return MovieDamagedError(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +26,6 @@ from blinkloop.schema import (
 
 h5py = pytest.importorskip("h5py", reason="Picasso tables are HDF5")
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-PICASSO = Path(
-    os.environ.get("BLINKLOOP_PICASSO_PYTHON", "/work/venv-picasso/bin/python")
-)
-
 HEADER_2D = (
     '"id","frame","x [nm]","y [nm]","sigma [nm]","intensity [photon]",'
     '"offset [photon]","bkgstd [photon]","uncertainty_xy [nm]","probability"'
@@ -178,46 +172,6 @@ def test_precision_formula_is_near_the_shot_noise_limit() -> None:
     found = precision_px(sigma, photons, np.array([0.0]))
     np.testing.assert_allclose(found, np.sqrt((1.3**2 + 1 / 12) / 5000))
     assert precision_px(sigma, photons, np.array([50.0])) > found
-
-
-def test_opens_in_picasso(tmp_path: Path) -> None:
-    if not PICASSO.exists():
-        pytest.skip(f"Picasso is not installed at {PICASSO}")
-    cases = {
-        f"{count}_{three_d}": make_table(
-            count, np.random.default_rng(5), three_d=three_d
-        )
-        for count in (0, 300)
-        for three_d in (True, False)
-    }
-    paths = [
-        str(write_table(table, tmp_path / f"{name}.hdf5")[0])
-        for name, table in cases.items()
-    ]
-    Path(paths[-1]).with_suffix(".yaml").unlink()  # the metadata inside must do, too
-    program = (
-        "import sys, json; from picasso import io; "
-        "got = [io.load_locs(p) for p in sys.argv[1:]]; "
-        "print('\\n' + json.dumps([[list(l.columns), l['x'].tolist(), "
-        "[list(d) for d in i]] for l, i in got]))"
-    )
-    done = subprocess.run(  # one process: importing Picasso takes seconds
-        [str(PICASSO), "-c", program, *paths],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    answers = json.loads(done.stdout.splitlines()[-1])
-    for table, (columns, x, info) in zip(cases.values(), answers, strict=True):
-        expected = ["frame", "x", "y", "photons", "sx", "sy", "bg", "lpx", "lpy"]
-        assert columns[:9] == expected
-        three_d = table.meta["three_dimensional"]
-        assert ("z" in columns, "lpz" in columns) == (three_d, three_d)
-        assert "prob" in columns
-        np.testing.assert_allclose(x, table.data["x_px"], atol=1e-5)
-        assert {"Width", "Height", "Frames"} <= set(info[0])
 
 
 @pytest.mark.parametrize(
