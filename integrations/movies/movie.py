@@ -174,7 +174,7 @@ class MovieBase(ABC):
             return np.empty((0, self.height, self.width), self._dtype)
         return self._convert(self._load(start, stop))
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  a reader without open files has no need
         """Release files; the movie cannot be read any more."""
 
     def __enter__(self) -> Self:

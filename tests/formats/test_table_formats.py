@@ -26,6 +26,7 @@ from blinkloop.schema import (
 
 h5py = pytest.importorskip("h5py", reason="Picasso tables are HDF5")
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
 HEADER_2D = (
     '"id","frame","x [nm]","y [nm]","sigma [nm]","intensity [photon]",'
     '"offset [photon]","bkgstd [photon]","uncertainty_xy [nm]","probability"'
