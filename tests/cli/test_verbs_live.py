@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from verb_helpers import Verb
+from verb_helpers import Verb, assert_same_table
 
 from blinkloop.integrations.formats import read_table
 from blinkloop.schema import EMITTER_DTYPE
@@ -62,7 +62,7 @@ def test_replay_gives_what_fit_gives(
     good("fit", movie, "-m", model, "-o", tmp_path / "fit.zarr")
     good("replay", movie, "-m", model, "--fps", 60, "-o", tmp_path / "out")
     live = read_table(tmp_path / "out" / "localizations.zarr").data
-    np.testing.assert_array_equal(live, read_table(tmp_path / "fit.zarr").data)
+    assert_same_table(live, read_table(tmp_path / "fit.zarr").data)
 
 
 def test_replay_with_truth_adds_the_accuracy(

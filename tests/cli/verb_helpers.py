@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True)
 class Said:
@@ -35,3 +38,19 @@ class Said:
 
 
 Verb = Callable[..., Said]
+
+
+def assert_same_table(
+    actual: npt.NDArray[np.void], expected: npt.NDArray[np.void]
+) -> None:
+    """The same localizations, whatever the chunks their frames came in.
+
+    Other chunks sum in another order: equal to rounding, which lies far below the
+    card's tolerances (0.01 px, 2 nm).
+    """
+    assert actual.dtype == expected.dtype
+    assert len(actual) == len(expected)
+    for name in expected.dtype.names or ():
+        np.testing.assert_allclose(
+            actual[name], expected[name], rtol=1e-4, atol=1e-3, err_msg=name
+        )
