@@ -1,0 +1,1 @@
+"""Bundled model files; `blinkloop models` lists them."""
