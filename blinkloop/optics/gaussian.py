@@ -11,10 +11,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from blinkloop.optics._namespace import Array, array_namespace, erf, full_like_dtype
+from blinkloop.optics._namespace import (
+    Array,
+    array_namespace,
+    erf,
+    full_like_dtype,
+    is_torch,
+)
 from blinkloop.schema import GaussianPsfSettings
 
-__all__ = ["GaussianPsf", "group_by_frame"]
+__all__ = ["GaussianPsf", "gaussian_lines", "group_by_frame"]
+
+_REACH = 4.0
+"""Half a window holds so many standard deviations: 6e-5 of the light is outside."""
 
 
 def group_by_frame(frame: Array, n_frames: int) -> tuple[Array, Array, int]:
@@ -67,6 +76,130 @@ class GaussianPsf:
         sigma_x = s.sigma0_px * (1 + up * up) ** 0.5
         return sigma_x, s.sigma0_px * (1 + down * down) ** 0.5
 
+    @property
+    def z_range_nm(self) -> tuple[float, float]:
+        """Lowest and highest z that the settings describe, nm."""
+        return self.settings.z_range_nm
+
+    @property
+    def reach_px(self) -> int:
+        """Pixels from the centre of a window to its edge that hold all light in z."""
+        low, high = self.settings.z_range_nm
+        widths = [s for z in (low, high) for s in self.sigmas_px(z)]
+        return math.ceil(_REACH * max(widths))
+
+    def roi(
+        self,
+        x_px: Array,
+        y_px: Array,
+        z_nm: Array,
+        photons: Array,
+        *,
+        half_px: int | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """Image of each emitter in a window around it.
+
+        Parameters
+        ----------
+        x_px, y_px, z_nm, photons
+            (E,) floats of one library.
+        half_px
+            The window has 2 half_px + 1 rows and columns, the emitter in its central
+            pixel; None: `reach_px`, four standard deviations.
+
+        Returns
+        -------
+        tuple
+            Windows (E, rows, columns) in photons, and column (E,) and row (E,) of each
+            window's first pixel, int64.
+        """
+        half, column, row = self._place(x_px, y_px, half_px)
+        sigma_x, sigma_y = self.sigmas_px(z_nm)
+        size = 2 * half + 1
+        across = gaussian_lines(x_px, sigma_x, column, size)[0]
+        down = gaussian_lines(y_px, sigma_y, row, size)[0]
+        images = (photons[:, None] * down)[:, :, None] * across[:, None, :]
+        return images, _integers(column), _integers(row)
+
+    def derivatives(
+        self,
+        x_px: Array,
+        y_px: Array,
+        z_nm: Array,
+        photons: Array,
+        *,
+        half_px: int | None = None,
+    ) -> Array:
+        """Derivatives of photons x PSF + background, in the windows of `roi`.
+
+        Returns
+        -------
+        array
+            (E, 5, rows, columns): by x (per px), y (per px), z (per nm), photons, and
+            background (1 everywhere). That by z is 0 where the PSF is 2D.
+        """
+        half, column, row = self._place(x_px, y_px, half_px)
+        return self.derivatives_in(
+            x_px, y_px, z_nm, photons, column, row, (2 * half + 1, 2 * half + 1)
+        )
+
+    def derivatives_in(
+        self,
+        x_px: Array,
+        y_px: Array,
+        z_nm: Array,
+        photons: Array,
+        column: Array,
+        row: Array,
+        shape: tuple[int, int],
+    ) -> Array:
+        """`derivatives`, in windows that stay where they are.
+
+        Parameters
+        ----------
+        x_px, y_px, z_nm, photons
+            (E,) floats.
+        column, row
+            (E,) first column and row of each window.
+        shape
+            Rows and columns of all windows.
+        """
+        xp = array_namespace(x_px)
+        sigma_x, sigma_y = self.sigmas_px(z_nm)
+        slope_x, slope_y = self._sigma_slopes(z_nm, sigma_x, sigma_y)
+        across, across_x, across_s = gaussian_lines(x_px, sigma_x, column, shape[1])
+        down, down_y, down_s = gaussian_lines(y_px, sigma_y, row, shape[0])
+        n = photons[:, None]
+        lines_x = xp.stack([across_x, across, slope_x[:, None] * across_s, across], 1)
+        lines_y = xp.stack([n * down, n * down_y, n * down, down], 1)
+        images = lines_y[:, :, :, None] * lines_x[:, :, None, :]
+        # The width along y changes with z as well.
+        moved = (n * slope_y[:, None] * down_s)[:, :, None] * across[:, None, :]
+        by_z = images[:, 2] + moved
+        ones = xp.ones_like(by_z)
+        return xp.stack([images[:, 0], images[:, 1], by_z, images[:, 3], ones], 1)
+
+    def _place(
+        self, x_px: Array, y_px: Array, half_px: int | None
+    ) -> tuple[int, Array, Array]:
+        """Half the window, and the first column and row of each, as floats."""
+        xp = array_namespace(x_px)
+        half = self.reach_px if half_px is None else half_px
+        return half, xp.floor(x_px + 0.5) - half, xp.floor(y_px + 0.5) - half
+
+    def _sigma_slopes(
+        self, z_nm: Array, sigma_x: Array, sigma_y: Array
+    ) -> tuple[Array, Array]:
+        """d sigma_x / dz and d sigma_y / dz, px per nm."""
+        s = self.settings
+        if s.z_range_nm[0] == s.z_range_nm[1] and s.astigmatism_nm == 0:
+            return 0.0 * z_nm, 0.0 * z_nm
+        scale = (s.sigma0_px / s.depth_nm) ** 2
+        return (
+            scale * (z_nm + s.astigmatism_nm) / sigma_x,
+            scale * (z_nm - s.astigmatism_nm) / sigma_y,
+        )
+
     def render(
         self,
         x_px: Array,
@@ -92,21 +225,38 @@ class GaussianPsf:
         array
             (n_frames, height, width) photons, dtype and device of `x_px`.
         """
-        xp = array_namespace(x_px)
-        order, rank, largest = group_by_frame(frame, n_frames)
-        at = frame[order]
-        sigma_x, sigma_y = self.sigmas_px(z_nm[order])
-        columns = _line(x_px[order], sigma_x, width)
-        rows = _line(y_px[order], sigma_y, height) * photons[order][:, None]
-        like = {"dtype": x_px.dtype}
-        if xp.__name__ == "torch":
-            like["device"] = x_px.device
-        table_x = xp.zeros((n_frames, largest, width), **like)
-        table_y = xp.zeros((n_frames, largest, height), **like)
-        table_x[at, rank] = columns
-        table_y[at, rank] = rows
-        # A sum over emitters of outer products: one matrix product per frame.
-        return xp.matmul(xp.swapaxes(table_y, 1, 2), table_x)
+        sigma_x, sigma_y = self.sigmas_px(z_nm)
+        return render_gaussians(
+            x_px, y_px, sigma_x, sigma_y, photons, frame, n_frames, height, width
+        )
+
+
+def render_gaussians(
+    x_px: Array,
+    y_px: Array,
+    sigma_x_px: Array,
+    sigma_y_px: Array,
+    photons: Array,
+    frame: Array,
+    n_frames: int,
+    height: int,
+    width: int,
+) -> Array:
+    """`GaussianPsf.render` with the two standard deviations (E,) given, in px."""
+    xp = array_namespace(x_px)
+    order, rank, largest = group_by_frame(frame, n_frames)
+    at = frame[order]
+    columns = _line(x_px[order], sigma_x_px[order], width)
+    rows = _line(y_px[order], sigma_y_px[order], height) * photons[order][:, None]
+    like = {"dtype": x_px.dtype}
+    if xp.__name__ == "torch":
+        like["device"] = x_px.device
+    table_x = xp.zeros((n_frames, largest, width), **like)
+    table_y = xp.zeros((n_frames, largest, height), **like)
+    table_x[at, rank] = columns
+    table_y[at, rank] = rows
+    # A sum over emitters of outer products: one matrix product per frame.
+    return xp.matmul(xp.swapaxes(table_y, 1, 2), table_x)
 
 
 def _line(centre_px: Array, sigma_px: Array, size: int) -> Array:

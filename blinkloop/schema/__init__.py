@@ -13,7 +13,12 @@ from blinkloop.schema.card import (
     Tolerances,
     TrainingRanges,
 )
-from blinkloop.schema.psf import GaussianPsfSettings, PsfSettings, SplinePsfSettings
+from blinkloop.schema.psf import (
+    GaussianPsfSettings,
+    PsfSettings,
+    SplinePsfSettings,
+    VariedGaussianPsfSettings,
+)
 from blinkloop.schema.table import (
     DETECTION_COLUMNS,
     EMITTER_DTYPE,
@@ -39,5 +44,6 @@ __all__ = [
     "SplinePsfSettings",
     "Tolerances",
     "TrainingRanges",
+    "VariedGaussianPsfSettings",
     "empty_emitters",
 ]

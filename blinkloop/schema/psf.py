@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["GaussianPsfSettings", "PsfSettings", "SplinePsfSettings"]
+__all__ = [
+    "GaussianPsfSettings",
+    "PsfSettings",
+    "SplinePsfSettings",
+    "VariedGaussianPsfSettings",
+]
 
 
 class GaussianPsfSettings(BaseModel):
@@ -40,7 +45,54 @@ class SplinePsfSettings(BaseModel):
     z_range_nm: tuple[float, float] = Field(description="Calibrated range of z, nm.")
 
 
+class VariedGaussianPsfSettings(BaseModel):
+    """A range of Gaussian PSFs: every simulated movie draws one of its own.
+
+    For networks that must serve microscopes nobody measured (amortized). Width and
+    astigmatism vary, so nothing tells how far from focus an emitter is: such a network
+    localizes in 2D and its z is 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["gaussian-range"] = "gaussian-range"
+    sigma0_px: tuple[float, float] = Field(
+        (0.75, 2.2), description="SD in focus, px; drawn log-uniformly."
+    )
+    astigmatism_nm: tuple[float, float] = Field(
+        (0.0, 400.0), description="Focus shift a of x and y, nm; either sign is drawn."
+    )
+    depth_nm: tuple[float, float] = Field(
+        (250.0, 600.0), description="Focal depth d, nm."
+    )
+    symmetric_fraction: float = Field(
+        0.5, ge=0, le=1, description="Share of movies without astigmatism."
+    )
+    emitter_z_range_nm: tuple[float, float] = Field(
+        (-400.0, 400.0), description="Where emitters lie, nm; defocus widens them."
+    )
+    z_range_nm: tuple[float, float] = Field(
+        (0.0, 0.0), description="Always (0, 0): the network gives no z."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> VariedGaussianPsfSettings:
+        for name in ("sigma0_px", "astigmatism_nm", "depth_nm", "emitter_z_range_nm"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"{name} must be (low, high), not ({low}, {high})")
+        if self.sigma0_px[0] <= 0 or self.depth_nm[0] <= 0:
+            raise ValueError("sigma0_px and depth_nm must be above 0")
+        if self.z_range_nm != (0.0, 0.0):
+            raise ValueError(
+                "z_range_nm is always (0, 0) for a range of PSFs; emitters lie in "
+                "emitter_z_range_nm"
+            )
+        return self
+
+
 PsfSettings = Annotated[
-    GaussianPsfSettings | SplinePsfSettings, Field(discriminator="kind")
+    GaussianPsfSettings | SplinePsfSettings | VariedGaussianPsfSettings,
+    Field(discriminator="kind"),
 ]
-"""Either PSF description; `kind` tells which."""
+"""One of the PSF descriptions; `kind` tells which."""
