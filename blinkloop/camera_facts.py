@@ -22,15 +22,11 @@ from blinkloop.extras import require
 from blinkloop.schema import CameraSettings, ModelCard
 
 __all__ = [
-    "PIXEL_SIZE_TOLERANCE",
     "ResolvedCamera",
     "model_meta",
     "read_camera_file",
     "resolve_camera",
 ]
-
-PIXEL_SIZE_TOLERANCE = 0.01
-"""Relative; the width of the PSF in px scales with the pixel size."""
 
 _SHOWN = (
     ("kind", "{}"),
@@ -119,7 +115,7 @@ def resolve_camera(
     ------
     InputError
         An unknown field, a value that cannot be, an unreadable file, or a pixel size
-        that differs from the model's by more than `PIXEL_SIZE_TOLERANCE`.
+        that the model does not serve.
     """
     layers = [
         ("model card", card.camera.model_dump()),
@@ -208,11 +204,19 @@ def _yaml(text: str) -> Any:
 
 
 def _check_pixel_size(pixel_nm: float, origin: str, card: ModelCard) -> None:
-    if abs(pixel_nm / card.pixel_size_nm - 1) <= PIXEL_SIZE_TOLERANCE:
+    if card.serves_pixel_size(pixel_nm):
         return
+    said = f"the pixel size is {pixel_nm:g} nm ({_SAID.get(origin, origin)}), but"
+    if card.pixel_size_range_nm is not None:
+        low, high = card.pixel_size_range_nm
+        raise InputError(
+            f"{said} the model {card.name!r} serves {low:g} to {high:g} nm, so the PSF "
+            f"has a width in px that it does not know; train and export a model for "
+            f"{pixel_nm:g} nm, or say the true size with --pixel-size-nm"
+        )
     raise InputError(
-        f"the pixel size is {pixel_nm:g} nm ({_SAID.get(origin, origin)}), but the "
-        f"model {card.name!r} was trained for {card.pixel_size_nm:g} nm, so its PSF "
-        f"has another width in px; train and export a model for {pixel_nm:g} nm, or "
-        f"say --pixel-size-nm {card.pixel_size_nm:g} if that is the true value"
+        f"{said} the model {card.name!r} was trained for {card.pixel_size_nm:g} nm, so "
+        f"its PSF has another width in px; train and export a model for "
+        f"{pixel_nm:g} nm, or say --pixel-size-nm {card.pixel_size_nm:g} if that is "
+        f"the true value"
     )

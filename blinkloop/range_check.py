@@ -210,7 +210,8 @@ class TrainingRangeCheck:
                 f"{saturated:.2%} of the pixels are saturated: their emitters have "
                 f"wrong photons and positions; lower the exposure or the gain"
             )
-        density, most = facts["density_per_um2"], ranges.density_per_um2[1]
+        density = facts["density_per_um2"]
+        most = self._card.density_per_um2_at(self._camera.pixel_size_nm)[1]
         if density is not None and density > 1.2 * most:
             found.append(
                 f"{density:.2g} emitters per um^2 and frame are more than the model "

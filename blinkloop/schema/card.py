@@ -14,6 +14,7 @@ from blinkloop.schema.psf import PsfSettings
 __all__ = [
     "CARD_FORMAT_VERSION",
     "CARD_KEY",
+    "PIXEL_SIZE_TOLERANCE",
     "Architecture",
     "DetectionSettings",
     "ModelCard",
@@ -25,6 +26,9 @@ __all__ = [
 CARD_FORMAT_VERSION: Final = 1
 CARD_KEY = "blinkloop_model_card"
 """Key of the card's JSON in the ONNX file's `metadata_props`."""
+
+PIXEL_SIZE_TOLERANCE: Final = 0.01
+"""Relative; the width of the PSF in px scales with the pixel size."""
 
 
 class _Strict(BaseModel):
@@ -102,6 +106,11 @@ class ModelCard(_Strict):
     description: str = ""
     architecture: Architecture
     pixel_size_nm: float = Field(gt=0)
+    pixel_size_range_nm: tuple[float, float] | None = Field(
+        None,
+        description="Pixel sizes an amortized network serves; None: its own alone. "
+        "Densities of the card are per um^2 at `pixel_size_nm`.",
+    )
     z_range_nm: tuple[float, float]
     psf: PsfSettings
     camera: CameraSettings
@@ -115,6 +124,21 @@ class ModelCard(_Strict):
     provenance: dict[str, Any] = Field(
         default_factory=dict, description="Recipe, seed, versions, hardware, time."
     )
+
+    def density_per_um2_at(self, pixel_size_nm: float) -> tuple[float, float]:
+        """Trained range of the density with pixels of another size.
+
+        A network knows emitters per pixel, so smaller pixels allow a higher density.
+        """
+        low, high = self.training_ranges.density_per_um2
+        scale = (self.pixel_size_nm / pixel_size_nm) ** 2
+        return low * scale, high * scale
+
+    def serves_pixel_size(self, pixel_size_nm: float) -> bool:
+        """Whether the network can be used with pixels of that size (to 1 %)."""
+        low, high = self.pixel_size_range_nm or (self.pixel_size_nm,) * 2
+        tolerance = PIXEL_SIZE_TOLERANCE
+        return low * (1 - tolerance) <= pixel_size_nm <= high * (1 + tolerance)
 
     @property
     def three_dimensional(self) -> bool:

@@ -121,3 +121,22 @@ def test_bad_camera_file(
     with pytest.raises(InputError, match=says) as caught:
         resolve_camera({}, file, {}, card)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pixel_nm", [59.5, 60.0, 117.0, 160.0, 161.5])
+def test_amortized_model_serves_a_range(card: ModelCard, pixel_nm: float) -> None:
+    wide = card.model_copy(update={"pixel_size_range_nm": (60.0, 160.0)})
+    found = resolve_camera({"pixel_size_nm": pixel_nm}, None, {}, wide)
+    assert found.settings.pixel_size_nm == pixel_nm
+
+
+@pytest.mark.parametrize("pixel_nm", [50.0, 170.0])
+def test_amortized_model_refuses_others(card: ModelCard, pixel_nm: float) -> None:
+    wide = card.model_copy(update={"pixel_size_range_nm": (60.0, 160.0)})
+    with pytest.raises(InputError, match="serves 60 to 160 nm"):
+        resolve_camera({"pixel_size_nm": pixel_nm}, None, {}, wide)
+
+
+def test_density_range_follows_the_pixel(card: ModelCard) -> None:
+    # Half the pixel size: four times as many emitters per um^2 at equal spots per px.
+    assert card.density_per_um2_at(50.0) == pytest.approx((0.4, 4.0))
