@@ -190,7 +190,7 @@ class GaussianPsf:
     def _sigma_slopes(
         self, z_nm: Array, sigma_x: Array, sigma_y: Array
     ) -> tuple[Array, Array]:
-        """d sigma_x / dz and d sigma_y / dz, px per nm."""
+        """Slopes of sigma_x and sigma_y by z, px per nm."""
         s = self.settings
         if s.z_range_nm[0] == s.z_range_nm[1] and s.astigmatism_nm == 0:
             return 0.0 * z_nm, 0.0 * z_nm
