@@ -1,0 +1,1 @@
+"""PSF calibration: from bead stacks, and from other programs' files."""
