@@ -20,7 +20,7 @@ from blinkloop.optics._namespace import (
 )
 from blinkloop.schema import GaussianPsfSettings
 
-__all__ = ["GaussianPsf", "gaussian_lines", "group_by_frame"]
+__all__ = ["GaussianPsf", "gaussian_lines", "group_by_frame", "render_gaussians"]
 
 _REACH = 4.0
 """Half a window holds so many standard deviations: 6e-5 of the light is outside."""
@@ -257,6 +257,44 @@ def render_gaussians(
     table_y[at, rank] = rows
     # A sum over emitters of outer products: one matrix product per frame.
     return xp.matmul(xp.swapaxes(table_y, 1, 2), table_x)
+
+
+def gaussian_lines(
+    centre_px: Array, sigma_px: Array, first: Array, size: int
+) -> tuple[Array, Array, Array]:
+    """Light of each emitter in the pixels of one axis, and its slopes.
+
+    Parameters
+    ----------
+    centre_px, sigma_px
+        (E,) position and standard deviation along the axis.
+    first
+        (E,) first pixel of each line.
+    size
+        Pixels of every line.
+
+    Returns
+    -------
+    tuple
+        Share of the light, its derivative by the centre, and by sigma; (E, size) each.
+    """
+    xp = array_namespace(centre_px)
+    edges = full_like_dtype(xp.arange(size + 1), centre_px) - 0.5
+    sigma = sigma_px[:, None]
+    away = (edges + full_like_dtype(first, centre_px)[:, None]) - centre_px[:, None]
+    scaled = away / (math.sqrt(2.0) * sigma)
+    cumulative = 0.5 * erf(scaled)
+    height = xp.exp(-scaled * scaled) / (math.sqrt(2.0 * math.pi) * sigma)
+    spread = height * away / sigma
+    return (
+        cumulative[:, 1:] - cumulative[:, :-1],
+        height[:, :-1] - height[:, 1:],
+        spread[:, :-1] - spread[:, 1:],
+    )
+
+
+def _integers(value: Array) -> Array:
+    return value.long() if is_torch(value) else value.astype("int64")
 
 
 def _line(centre_px: Array, sigma_px: Array, size: int) -> Array:
