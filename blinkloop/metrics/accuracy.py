@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
-from blinkloop.metrics.matching import Matching, match
+from blinkloop.metrics.matching import Matching, MatchingRule, match
 from blinkloop.metrics.scores import (
     ALPHA_AXIAL_PER_NM,
     ALPHA_LATERAL_PER_NM,
@@ -143,6 +143,7 @@ def pair_tables(
     axial_nm: float = 500.0,
     three_dimensional: bool = True,
     forgive_dropped: bool = False,
+    rule: MatchingRule = "greedy",
 ) -> PairedTables:
     """Select the rows that count and pair them.
 
@@ -166,6 +167,8 @@ def pair_tables(
     forgive_dropped
         False: a prediction at an emitter that is too dim to count is a false positive.
         True: it is left out (challenge).
+    rule
+        How pairs are chosen, see `match`.
 
     Raises
     ------
@@ -187,14 +190,14 @@ def pair_tables(
         if border_px > 0:
             inside = field.contains(predicted["x_px"], predicted["y_px"], border_px)
             predicted = predicted[inside]
-    limits = {"lateral_nm": lateral_nm, "axial_nm": axial_nm}
+    limits = _Limits(three_dimensional, lateral_nm, axial_nm, rule)
     counted = select_truth(truth, min_photons=min_photons)
     if forgive_dropped:
-        everything = _pair(truth, predicted, pixel_size_nm, three_dimensional, limits)
+        everything = _pair(truth, predicted, pixel_size_nm, limits)
         found = everything.matching
         at_dropped = found.predicted_index[~counted[found.truth_index]]
         predicted = np.delete(predicted, at_dropped)
-    return _pair(truth[counted], predicted, pixel_size_nm, three_dimensional, limits)
+    return _pair(truth[counted], predicted, pixel_size_nm, limits)
 
 
 def accuracy(
@@ -209,6 +212,7 @@ def accuracy(
     axial_nm: float = 500.0,
     three_dimensional: bool = True,
     forgive_dropped: bool = False,
+    rule: MatchingRule = "greedy",
 ) -> Accuracy:
     """Scores and errors of a table; parameters as for `pair_tables`."""
     paired = pair_tables(
@@ -222,6 +226,7 @@ def accuracy(
         axial_nm=axial_nm,
         three_dimensional=three_dimensional,
         forgive_dropped=forgive_dropped,
+        rule=rule,
     )
     return paired_accuracy(paired)
 
@@ -253,16 +258,28 @@ def paired_accuracy(paired: PairedTables) -> Accuracy:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    three_dimensional: bool
+    lateral_nm: float
+    axial_nm: float
+    rule: MatchingRule
+
+
 def _pair(
-    truth: Table,
-    predicted: Table,
-    pixel_size_nm: float,
-    three_dimensional: bool,
-    limits: dict[str, float],
+    truth: Table, predicted: Table, pixel_size_nm: float, limits: _Limits
 ) -> PairedTables:
-    truth_nm = _positions_nm(truth, pixel_size_nm, three_dimensional)
-    predicted_nm = _positions_nm(predicted, pixel_size_nm, three_dimensional)
-    found = match(truth["frame"], truth_nm, predicted["frame"], predicted_nm, **limits)
+    truth_nm = _positions_nm(truth, pixel_size_nm, limits.three_dimensional)
+    predicted_nm = _positions_nm(predicted, pixel_size_nm, limits.three_dimensional)
+    found = match(
+        truth["frame"],
+        truth_nm,
+        predicted["frame"],
+        predicted_nm,
+        lateral_nm=limits.lateral_nm,
+        axial_nm=limits.axial_nm,
+        rule=limits.rule,
+    )
     return PairedTables(truth, predicted, found, truth_nm, predicted_nm)
 
 

@@ -2,7 +2,8 @@
 
 Within a frame, pairs closer than a lateral and an axial limit are formed greedily, the
 globally smallest 3D distance first (rule of the SMLM challenge, Sage et al. 2019,
-doi:10.1038/s41592-019-0364-4; REFERENCE section 8).
+doi:10.1038/s41592-019-0364-4; REFERENCE section 8). The other rule, the smallest total
+distance, is in `assignment`.
 
 Design notes: knows positions in nm and frame numbers, nothing of tables or pixels.
 Candidate pairs are found on a grid of cells as wide as the lateral limit, so the cost
@@ -12,13 +13,18 @@ grows with the number of close pairs and not with the square of the emitters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
+from blinkloop.metrics.assignment import hungarian
 
-__all__ = ["Matching", "match"]
+__all__ = ["Matching", "MatchingRule", "match"]
+
+MatchingRule = Literal["greedy", "hungarian"]
+"""Closest pair first, or smallest total distance of as many pairs as possible."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -65,6 +71,7 @@ def match(
     *,
     lateral_nm: float = 250.0,
     axial_nm: float = 500.0,
+    rule: MatchingRule = "greedy",
 ) -> Matching:
     """Pair two sets of positions frame by frame.
 
@@ -77,6 +84,8 @@ def match(
         that is not finite stays without a partner.
     lateral_nm, axial_nm
         Largest allowed sqrt(dx^2 + dy^2) and absolute dz, inclusive.
+    rule
+        How pairs are chosen; "hungarian" needs scipy.
 
     Returns
     -------
@@ -86,8 +95,11 @@ def match(
     Raises
     ------
     InputError
-        When shapes do not fit or the lateral limit is not a positive number.
+        When shapes do not fit, the lateral limit is not a positive number, or there is
+        no such rule.
     """
+    if rule not in ("greedy", "hungarian"):
+        raise InputError(f"matching: no rule {rule!r}; use greedy or hungarian")
     frame_t, xyz_t = _positions(truth_frame, truth_nm, "truth")
     frame_p, xyz_p = _positions(predicted_frame, predicted_nm, "prediction")
     if xyz_t.shape[1] != xyz_p.shape[1]:
@@ -112,6 +124,9 @@ def match(
     if delta.shape[1] == 3:
         keep &= np.abs(delta[:, 2]) <= axial_nm
     t, p, square = t[keep], p[keep], square[keep]
+    if rule == "hungarian":
+        t, p = hungarian(frame_t[t], t, p, np.sqrt(square))
+        return Matching(t, p, len(xyz_t), len(xyz_p))
     order = np.lexsort((p, t, square))
     t, p = _greedy(t[order], p[order], len(xyz_t), len(xyz_p))
     return Matching(t, p, len(xyz_t), len(xyz_p))
