@@ -85,8 +85,8 @@ class GaussianPsf:
     def reach_px(self) -> int:
         """Pixels from the centre of a window to its edge that hold all light in z."""
         low, high = self.settings.z_range_nm
-        widths = [s for z in (low, high) for s in self.sigmas_px(z)]
-        return math.ceil(_REACH * max(widths))
+        widest: float = max(s for z in (low, high) for s in self.sigmas_px(z))
+        return math.ceil(_REACH * widest)
 
     def roi(
         self,
