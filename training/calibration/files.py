@@ -1,0 +1,110 @@
+"""Any calibration file, told apart by what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from blinkloop import extras
+from blinkloop.errors import InputError
+from blinkloop.psf_file import FORMAT, PsfCalibration, read_psf
+from blinkloop.training.calibration._import import Choice, pick, pixel_size
+from blinkloop.training.calibration._matlab import is_matlab
+from blinkloop.training.calibration.import_picasso import is_picasso, read_picasso
+from blinkloop.training.calibration.import_smap import read_smap
+from blinkloop.training.calibration.import_smappy import is_smappy, read_smappy
+from blinkloop.training.calibration.import_uipsf import is_uipsf, read_uipsf
+
+__all__ = ["READABLE", "read_calibration"]
+
+READABLE = (
+    "blinkloop PSF (.h5), SMAP (*_3dcal.mat), uiPSF (.h5), SMAPpy (.h5), Picasso 3D "
+    "calibration (.yaml)"
+)
+"""What can be read, in words."""
+
+_LARGEST_TEXT = 1 << 20
+
+
+def read_calibration(
+    path: Path | str,
+    *,
+    pixel_size_nm: float | None = None,
+    region: int = 0,
+    channel: int = 0,
+    em_mirrored: bool | None = None,
+    keep_mirrored: bool = False,
+) -> PsfCalibration:
+    """Read a PSF calibration of any of the programs in `READABLE`.
+
+    Parameters
+    ----------
+    path
+        The file; what it is is told by its content.
+    pixel_size_nm
+        Pixel of the calibration; needed where the file does not say it.
+    region, channel
+        Which of several regions of the field of view and channels, from 0.
+    em_mirrored
+        Whether the beads had been mirrored left to right for EM gain; None: what the
+        file says.
+    keep_mirrored
+        By default mirrored coefficients are turned back, so that the PSF fits frames as
+        the camera gives them. True leaves them, for frames that are mirrored too.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or unknown, holds no usable PSF, not the region or
+        channel asked for, or was made for another pixel size.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such calibration file; check the path")
+    choice = Choice(pixel_size_nm, region, channel, em_mirrored, keep_mirrored)
+    if is_matlab(path):
+        return read_smap(path, choice)
+    h5py = extras.require("h5py", "Reading calibrations", "train")
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            name = file.attrs.get("format", "")
+            ours = (name.decode() if isinstance(name, bytes) else str(name)) == FORMAT
+            reader = read_smappy if is_smappy(file) else read_uipsf
+            known = ours or is_smappy(file) or is_uipsf(file)
+        if ours:
+            return _own(path, choice)
+        if known:
+            return reader(path, choice)
+        raise _unknown(path)
+    if is_picasso(_yaml(path)):
+        return read_picasso(path, choice)
+    raise _unknown(path)
+
+
+def _own(path: Path, choice: Choice) -> PsfCalibration:
+    calibration = read_psf(path)
+    for what in ("region", "channel"):
+        pick(path, [0], getattr(choice, what), what, [])
+    known = calibration.pixel_size_nm
+    sizes = [] if known is None else [known]
+    size = pixel_size(path, choice.pixel_size_nm, *sizes)
+    return replace(calibration, pixel_size_nm=size)
+
+
+def _yaml(path: Path) -> object:
+    """The YAML document, or None when it is none."""
+    yaml = extras.require("yaml", "Reading calibrations", "train")
+    if path.stat().st_size > _LARGEST_TEXT:
+        return None
+    try:
+        document: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return document
+
+
+def _unknown(path: Path) -> InputError:
+    return InputError(
+        f"{path}: not a calibration that can be read; known are {READABLE}; bead "
+        "stacks (.tif) are calibrated, not imported"
+    )
