@@ -72,18 +72,20 @@ class PsfModel:
     ----------
     psf
         `GaussianPsf`, `SplinePsf` or the like.
-    free_z
-        Fit z as well.
-    z_nm
-        z where it is not fitted.
+    z_range_nm
+        Limits of z; z is not fitted when both are the same.
     z_starts
-        How many z are looked at before the fit; only for a free z.
+        How many z are looked at before the fit.
     """
 
     psf: FitPsf
-    free_z: bool
-    z_nm: float = 0.0
+    z_range_nm: tuple[float, float]
     z_starts: int = 7
+
+    @property
+    def free_z(self) -> bool:
+        """Whether z is fitted."""
+        return self.z_range_nm[1] > self.z_range_nm[0]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,15 +93,15 @@ class PsfModel:
         return ("z_nm",) if self.free_z else ()
 
     def limits(self) -> tuple[list[float], list[float]]:
-        """The calibrated range of z."""
-        low, high = self.psf.z_range_nm
+        """The range of z."""
+        low, high = self.z_range_nm
         return ([low], [high]) if self.free_z else ([], [])
 
     def starts(self) -> list[list[float]]:
         """Centres of equal parts of the range of z."""
         if not self.free_z:
             return [[]]
-        low, high = self.psf.z_range_nm
+        low, high = self.z_range_nm
         parts = (np.arange(self.z_starts) + 0.5) / self.z_starts
         return [[float(low + part * (high - low))] for part in parts]
 
@@ -108,7 +110,7 @@ class PsfModel:
     ) -> Floats:
         """(E, 5 or 4, h, w)."""
         x, y, photons = theta[:, 0], theta[:, 1], theta[:, -2]
-        z = theta[:, 2] if self.free_z else np.full_like(x, self.z_nm)
+        z = theta[:, 2] if self.free_z else np.full_like(x, self.z_range_nm[0])
         drawn = _derivatives_in(self.psf, (x, y, z, photons), column, row, shape)
         return drawn if self.free_z else drawn[:, [0, 1, 3, 4]]
 
@@ -201,8 +203,9 @@ def _derivatives_in(
         + np.clip(columns, 0, width - 1)[:, None, :]
     )
     count, parameters = drawn.shape[:2]
+    pixels = shape[0] * shape[1]
     flat = drawn.reshape(count, parameters, height * width)
-    moved: Floats = np.take_along_axis(flat, place.reshape(count, 1, -1), axis=2)
-    moved *= inside.reshape(count, 1, -1)
+    moved: Floats = np.take_along_axis(flat, place.reshape(count, 1, pixels), axis=2)
+    moved *= inside.reshape(count, 1, pixels)
     moved[:, 4] = 1.0
     return moved.reshape(count, parameters, *shape)

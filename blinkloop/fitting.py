@@ -171,7 +171,7 @@ def fit_psf(
     windows: Windows,
     psf: FitPsf,
     *,
-    fixed_z_nm: float | None = None,
+    z_range_nm: tuple[float, float] | None = None,
     z_starts: int = 7,
     tries: int = 1,
 ) -> Fits:
@@ -183,18 +183,16 @@ def fit_psf(
         One emitter in each.
     psf
         `GaussianPsf`, `SplinePsf` or the like.
-    fixed_z_nm
-        Do not fit z; done anyway when the PSF has no range of z.
+    z_range_nm
+        Limits of z; None: those of the PSF. (z, z): z is known and not fitted.
     z_starts
         z at which each window is looked at first.
     tries
         The fit begins from this many of them, the best ones; the most likely result
         is kept. More than 1 for PSFs that look alike at distant z.
     """
-    low, high = psf.z_range_nm
-    free = fixed_z_nm is None and high > low
-    z = low if fixed_z_nm is None else fixed_z_nm
-    return _fit(windows, PsfModel(psf, free, float(z), z_starts), tries)
+    model = PsfModel(psf, z_range_nm or psf.z_range_nm, z_starts)
+    return _fit(windows, model, tries)
 
 
 def fit_widths(windows: Windows, *, separate: bool = False) -> Fits:
@@ -223,11 +221,11 @@ def _fit(windows: Windows, model: WindowModel, tries: int) -> Fits:
 def _counts(windows: Windows) -> Counts:
     """Windows as a Poisson camera would have given them."""
     k = windows.variance_per_photon
-    photons = windows.photons.reshape(len(windows), -1)
+    shape = (windows.photons.shape[1], windows.photons.shape[2])
+    photons = windows.photons.reshape(len(windows), shape[0] * shape[1])
     used = np.isfinite(photons)
     dark = np.broadcast_to(windows.dark_variance, windows.photons.shape)
     offset = dark.reshape(photons.shape) / k**2
-    shape = (windows.photons.shape[1], windows.photons.shape[2])
     return Counts(
         np.where(used, photons, 0.0) / k + offset,
         offset,
@@ -255,10 +253,8 @@ def _fit_part(
     slopes, expected = counts.slopes(model, theta)
     slopes = slopes * (counts.scale * counts.used[:, None])
     # The variance of a count is its mean: `crlb` without a camera.
-    side = (-1, *counts.shape)
-    bound = crlb(
-        slopes.reshape(*slopes.shape[:2], *counts.shape), expected.reshape(side)
-    )
+    square = (theta.shape[0], *counts.shape)
+    bound = crlb(slopes.reshape(*theta.shape, *counts.shape), expected.reshape(square))
     blank = np.full(theta.shape[0], np.nan)
     values = dict.fromkeys(("z_nm", "sigma_x_px", "sigma_y_px", "z_sigma_nm"), blank)
     for number, name in enumerate(model.names, 2):
@@ -318,7 +314,7 @@ def _starts(
     """The most likely starting values (E, P), best first."""
     height, width = counts.shape
     image = np.where(counts.used > 0, counts.counts, np.nan) - counts.offset
-    image = image.reshape(-1, height, width) / counts.scale
+    image = image.reshape(len(image), height, width) / counts.scale
     border = np.ones((height, width), np.bool_)
     border[1:-1, 1:-1] = False
     with warnings.catch_warnings():
@@ -341,7 +337,7 @@ def _starts(
         theta[:, 0], theta[:, 1] = x, y
         theta[:, 2:-2], theta[:, -2:] = between, (1.0, 0.0)
         slopes, _ = counts.slopes(model, theta)
-        theta[:, -2:] = _line_fit(slopes[:, -2], image.reshape(len(x), -1))
+        theta[:, -2:] = _line_fit(slopes[:, -2], image.reshape(len(x), height * width))
         theta = np.clip(theta, low, high)
         expected = theta[:, -2, None] * slopes[:, -2] + theta[:, -1, None]
         found.append((counts.badness(counts.as_counts(expected)), theta))
