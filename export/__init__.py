@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from blinkloop.export.comparison import VerifyRow
+from blinkloop.export.from_official import (
+    export_official,
+    looks_official,
+    read_official,
+)
 from blinkloop.export.from_run import export_run
 from blinkloop.export.onnx_file import export_onnx
 from blinkloop.export.recard import update_card
@@ -12,9 +17,12 @@ from blinkloop.export.verify import raise_if_failed, verify
 __all__ = [
     "StreamingNetwork",
     "VerifyRow",
+    "export_official",
     "export_onnx",
     "export_run",
+    "looks_official",
     "raise_if_failed",
+    "read_official",
     "update_card",
     "verify",
 ]

@@ -1,18 +1,31 @@
-"""`blinkloop export`: from a training run to one model file."""
+"""`blinkloop export`: a trained network, ours or official DECODE's, as a model file."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from blinkloop.cli._options import FiniteRange
 from blinkloop.cli._output import next_step, note
+from blinkloop.errors import InputError
 from blinkloop.extras import require
+
+if TYPE_CHECKING:
+    from blinkloop.schema import DetectionSettings, ModelCard
 
 __all__ = ["command"]
 
+_MIRRORS = {
+    "none": (),
+    "rows": ("rows",),
+    "columns": ("columns",),
+    "both": ("rows", "columns"),
+}
 
-@click.command("export", short_help="Make one model file from a training run.")
+
+@click.command("export", short_help="Make one model file from a trained network.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -32,48 +45,112 @@ __all__ = ["command"]
     metavar="TEXT",
     help="Hardware the network was trained on, for the card.",
 )
+@click.option(
+    "--param",
+    type=click.Path(path_type=Path),
+    help="DECODE: parameter file; default: param_run.yaml beside the weights.",
+)
+@click.option(
+    "--pixel-size-nm",
+    type=FiniteRange(min=0, min_open=True),
+    help="DECODE: pixel size in the sample, where the parameter file has none.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="DECODE: *_3dcal.mat of the PSF, where the parameter file names none.",
+)
+@click.option(
+    "--mirror",
+    type=click.Choice(list(_MIRRORS)),
+    help="DECODE: how frames are mirrored before the network; default: as the "
+    "parameter file says.",
+)
 def command(
     run: Path,
     out: Path,
     threshold: float | None,
     max_detections: int | None,
     trained_on: str | None,
+    param: Path | None,
+    pixel_size_nm: float | None,
+    calibration: Path | None,
+    mirror: str | None,
 ) -> None:
-    """Export a training RUN (folder or checkpoint) as one checked ONNX file.
+    """Export a network as one checked ONNX file.
 
-    The file is written only when ONNX Runtime gives what PyTorch gives.
+    RUN is a training run (folder or checkpoint), or a network of official DECODE 0.10:
+    its model_*.pt or its folder, with the parameter file. The file is written only when
+    ONNX Runtime gives what PyTorch gives.
 
     Example: blinkloop export runs/small -o small.onnx
     """
     require("torch", "Exporting a network", "train")
     require("onnx", "Exporting a network", "export")
     require("onnxscript", "Exporting a network", "export")
-    from pydantic import ValidationError
-
-    from blinkloop.errors import InputError
-    from blinkloop.export import export_run
-    from blinkloop.schema import DetectionSettings
 
     if out.suffix.lower() != ".onnx":
         raise InputError(f"{out}: a model file ends in .onnx; give such a name to -o")
     given = {"threshold": threshold, "max_detections": max_detections}
-    try:
-        detection = DetectionSettings(
-            **{key: value for key, value in given.items() if value is not None}
+    detection = {key: value for key, value in given.items() if value is not None}
+    provenance = {"trained_on": trained_on} if trained_on else None
+    official: dict[str, Any] = {
+        "parameters": param,
+        "pixel_size_nm": pixel_size_nm,
+        "calibration": calibration,
+        "mirrored": None if mirror is None else _MIRRORS[mirror],
+    }
+    card = _export(run, out, detection, provenance, official)
+    size = out.stat().st_size
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    note(f"{out}: {card.name}, {shown}, compared with PyTorch")
+    if card.psf.kind == "spline":
+        next_step("blinkloop", "verify", out)
+    else:
+        next_step("blinkloop", "evaluate", out, "--write-card")
+
+
+def _export(
+    run: Path,
+    out: Path,
+    detection: dict[str, Any],
+    provenance: dict[str, Any] | None,
+    official: dict[str, Any],
+) -> ModelCard:
+    from blinkloop.export import export_official, export_run, looks_official
+
+    checked = _detection(detection)
+    if official["parameters"] is not None or looks_official(run):
+        card = export_official(
+            run,
+            out,
+            name=out.stem,
+            detection=detection,
+            provenance=provenance,
+            **official,
         )
+        for line in card.provenance["assumed"]:
+            note(f"not in the parameter file, taken as DECODE does: {line}")
+        return card
+    needless = [key for key, value in official.items() if value is not None]
+    if needless:
+        raise InputError(
+            f"{run}: is no network of DECODE, so it takes none of --param, "
+            f"--pixel-size-nm, --calibration and --mirror; leave them out"
+        )
+    return export_run(run, out, detection=checked, provenance=provenance)
+
+
+def _detection(values: dict[str, Any]) -> DetectionSettings:
+    from pydantic import ValidationError
+
+    from blinkloop.schema import DetectionSettings
+
+    try:
+        return DetectionSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(
             f"export: {first['loc'][0]} = {first['input']} cannot be used: "
             f"{first['msg']}"
         ) from error
-    card = export_run(
-        run,
-        out,
-        detection=detection,
-        provenance={"trained_on": trained_on} if trained_on else None,
-    )
-    size = out.stat().st_size
-    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-    note(f"{out}: {card.name}, {shown}, compared with PyTorch")
-    next_step("blinkloop", "evaluate", out, "--write-card")
