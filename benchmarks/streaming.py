@@ -33,20 +33,15 @@ from torch import Tensor, nn
 from blinkloop.export import export_onnx
 from blinkloop.export.weights import make_network, read_model_weights
 from blinkloop.runtime import create_backend, make_camera_maps, read_model
-from blinkloop.schema import (
-    Architecture,
-    CameraSettings,
-    GaussianPsfSettings,
-    ModelCard,
-    Scaling,
-    TrainingRanges,
-)
+from blinkloop.schema import ModelCard
+from blinkloop.training.card import card_from_recipe
 from blinkloop.training.detection import (
     detection_scores,
     detection_table,
     physical_scale,
 )
 from blinkloop.training.network import TwoStageNetwork
+from blinkloop.training.recipe import Recipe
 
 Frames = npt.NDArray[np.float32]
 Step = Callable[[], object]
@@ -82,27 +77,7 @@ class ThreeFrames(nn.Module):
 
 def random_card() -> ModelCard:
     """The official 48-feature network, untrained: speed does not depend on weights."""
-    return ModelCard(
-        name="random 48-feature network",
-        architecture=Architecture(),
-        pixel_size_nm=100,
-        z_range_nm=(-500, 500),
-        psf=GaussianPsfSettings(),
-        camera=CameraSettings(),
-        scaling=Scaling(
-            input_offset_photons=20,
-            input_scale_photons=60,
-            photons_max=5000,
-            z_max_nm=600,
-            background_max=50,
-        ),
-        training_ranges=TrainingRanges(
-            photons=(500, 5000),
-            background_photons=(5, 40),
-            density_per_um2=(0.1, 2),
-            on_time_frames=(1, 5),
-        ),
-    )
+    return card_from_recipe(Recipe(name="random 48-feature network"))
 
 
 def three_frame_session(

@@ -5,40 +5,19 @@ from pathlib import Path
 
 import onnx
 import pytest
+from cards import make_card
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from blinkloop.cli import main, models
-from blinkloop.schema import (
-    CARD_KEY,
-    Architecture,
-    CameraSettings,
-    GaussianPsfSettings,
-    ModelCard,
-    Scaling,
-    TrainingRanges,
-)
+from blinkloop.schema import CARD_KEY, Architecture
 
-CARD = ModelCard(
+CARD = make_card(
     name="tiny",
     architecture=Architecture(features=6, depth=1),
     pixel_size_nm=117.0,
     z_range_nm=(-400.0, 500.0),
-    psf=GaussianPsfSettings(),
-    camera=CameraSettings(),
-    scaling=Scaling(
-        input_offset_photons=1,
-        input_scale_photons=2,
-        photons_max=3,
-        z_max_nm=4,
-        background_max=5,
-    ),
-    training_ranges=TrainingRanges(
-        photons=(500, 5000),
-        background_photons=(1, 100),
-        density_per_um2=(0, 2),
-        on_time_frames=(1, 5),
-    ),
+    training_ranges={"background_photons": (1, 100), "density_per_um2": (0, 2)},
     accuracy={"jaccard": 0.71, "rmse_lateral_nm": float("nan"), "seed": 1},
 )
 

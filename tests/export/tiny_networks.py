@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
+import cards
 import torch
 
-from blinkloop.schema import (
-    Architecture,
-    CameraSettings,
-    DetectionSettings,
-    GaussianPsfSettings,
-    ModelCard,
-    Scaling,
-    TrainingRanges,
-)
+from blinkloop.schema import Architecture, ModelCard
 from blinkloop.training.network import TwoStageNetwork
 
 ROWS = 12
 
 
 def make_card(architecture: Architecture) -> ModelCard:
-    return ModelCard(
+    return cards.make_card(
         name="tiny",
         architecture=architecture,
-        pixel_size_nm=100,
-        z_range_nm=(-500, 500),
-        psf=GaussianPsfSettings(),
-        camera=CameraSettings(baseline_adu=90, e_per_adu=0.4, quantum_efficiency=0.9),
-        scaling=Scaling(
-            input_offset_photons=18,
-            input_scale_photons=70,
-            photons_max=7000,
-            z_max_nm=650,
-            background_max=55,
-        ),
-        training_ranges=TrainingRanges(
-            photons=(500, 5000),
-            background_photons=(5, 40),
-            density_per_um2=(0.1, 2),
-            on_time_frames=(1, 5),
-        ),
+        camera={"baseline_adu": 90, "e_per_adu": 0.4, "quantum_efficiency": 0.9},
+        scaling={
+            "input_offset_photons": 18,
+            "input_scale_photons": 70,
+            "photons_max": 7000,
+            "z_max_nm": 650,
+            "background_max": 55,
+        },
         # Fewer rows than detections in the larger frames, more than in the smaller.
-        detection=DetectionSettings(threshold=0.35, max_detections=ROWS),
+        detection={"threshold": 0.35, "max_detections": ROWS},
     )
 
 

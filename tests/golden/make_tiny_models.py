@@ -3,7 +3,7 @@
 Run from the repository's root when the streaming graph's contract or the model card
 changes (an export takes too long to be made anew in every test run):
 
-    python tests/golden/make_tiny_models.py
+    PYTHONPATH=tests python tests/golden/make_tiny_models.py
 
 The last layer of every head is scaled to outputs of moderate spread: as initialised
 nothing is detected and most values sit at the ends of their ranges, where no comparison
@@ -14,17 +14,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cards
 import torch
 
 from blinkloop.export import export_onnx
-from blinkloop.schema import (
-    Architecture,
-    CameraSettings,
-    GaussianPsfSettings,
-    ModelCard,
-    Scaling,
-    TrainingRanges,
-)
+from blinkloop.schema import Architecture, ModelCard
 from blinkloop.training.network import TwoStageNetwork
 
 TINY = {
@@ -34,28 +28,11 @@ TINY = {
 
 
 def make_card(architecture: Architecture) -> ModelCard:
-    """A card with plausible numbers."""
-    return ModelCard(
+    """The card of tests, with the architecture of the file."""
+    return cards.make_card(
         name="tiny random network",
         description="Random weights, for tests of the runtime only.",
         architecture=architecture,
-        pixel_size_nm=100,
-        z_range_nm=(-500, 500),
-        psf=GaussianPsfSettings(),
-        camera=CameraSettings(),
-        scaling=Scaling(
-            input_offset_photons=20,
-            input_scale_photons=60,
-            photons_max=5000,
-            z_max_nm=600,
-            background_max=50,
-        ),
-        training_ranges=TrainingRanges(
-            photons=(500, 5000),
-            background_photons=(5, 40),
-            density_per_um2=(0.1, 2),
-            on_time_frames=(1, 5),
-        ),
     )
 
 

@@ -6,42 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cards import make_card
 
 from blinkloop.camera_facts import model_meta, resolve_camera
 from blinkloop.errors import InputError
-from blinkloop.schema import (
-    Architecture,
-    CameraSettings,
-    GaussianPsfSettings,
-    ModelCard,
-    Scaling,
-    TrainingRanges,
-)
+from blinkloop.schema import CameraSettings, ModelCard
 
 
 @pytest.fixture
 def card() -> ModelCard:
-    return ModelCard(
-        name="a model",
-        architecture=Architecture(),
-        pixel_size_nm=100.0,
-        z_range_nm=(-500, 500),
-        psf=GaussianPsfSettings(),
-        camera=CameraSettings(baseline_adu=1, e_per_adu=2, read_noise_e=3),
-        scaling=Scaling(
-            input_offset_photons=10,
-            input_scale_photons=20,
-            photons_max=9000,
-            z_max_nm=600,
-            background_max=60,
-        ),
-        training_ranges=TrainingRanges(
-            photons=(500, 5000),
-            background_photons=(5, 50),
-            density_per_um2=(0.1, 1),
-            on_time_frames=(1, 5),
-        ),
-    )
+    camera = CameraSettings(baseline_adu=1, e_per_adu=2, read_noise_e=3)
+    return make_card(camera=camera, training_ranges={"density_per_um2": (0.1, 1)})
 
 
 def test_order_of_the_sources(card: ModelCard, tmp_path: Path) -> None:
