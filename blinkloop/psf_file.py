@@ -85,7 +85,7 @@ class PsfCalibration:
                 "PSF calibration: some coefficients are not finite numbers; calibrate "
                 "again from bead stacks without such pixels"
             )
-        if len(self.reference) != 3 or not all(map(math.isfinite, self.reference)):
+        if not all(map(math.isfinite, self.reference)):
             raise InputError(
                 f"PSF calibration: the reference must be three finite voxel "
                 f"coordinates (x, y, z), got {tuple(self.reference)}"

@@ -55,8 +55,8 @@ def read_picasso(path: Path, choice: Choice) -> PsfCalibration:
     slices = max(math.ceil((high - low) * magnification / _SLICE_NM), 4)
     # Slices from the highest emitter down, as `SplinePsf` counts them.
     stage = np.linspace(high, low, slices + 1)
-    widths = [np.polyval(curve, stage) for curve in curves]
-    radius = math.ceil(4.0 * max(width.max() for width in widths)) + 1
+    widths = [np.asarray(np.polyval(curve, stage), np.float64) for curve in curves]
+    radius = math.ceil(4.0 * max(float(width.max()) for width in widths)) + 1
     samples = _draw(widths[0], widths[1], radius)
     dz = (high - low) * magnification / slices
     psf = PsfCalibration(
@@ -93,7 +93,7 @@ def _stage_range(
     half = min(half, _bounded_nm(document.get("Frame bounds"), per_step, step))
     stage = np.linspace(-half, half, 401) if half > 0 else np.zeros(1)
     widths = np.stack([np.polyval(curve, stage) for curve in curves])
-    good = ((widths > 0.3) & (widths < _WIDEST_PX)).all(axis=0)
+    good = np.all((widths > 0.3) & (widths < _WIDEST_PX), axis=0)
     middle = stage.shape[0] // 2
     if not good[middle] or half <= 0:
         at = ", ".join(f"{width:g}" for width in widths[:, middle])
@@ -115,7 +115,7 @@ def _bounded_nm(bounds: object, per_step: float, step: float) -> float:
         and len(bounds) == 2
         and all(isinstance(b, int) for b in bounds)
     ):
-        return max((bounds[1] - bounds[0]) / max(per_step, 1) * step / 2, 0.0)
+        return max(float(bounds[1] - bounds[0]) / max(per_step, 1) * step / 2, 0.0)
     return math.inf
 
 

@@ -79,7 +79,11 @@ def _spline(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(SXY entry or nothing, cspline)."""
     if isinstance(found.get("SXY"), list):
-        regions = [entry for entry in found["SXY"] if _one(entry.get("cspline"))]
+        # A struct array, or a cell of structs.
+        entries = [
+            item if isinstance(item, dict) else _one(item) for item in found["SXY"]
+        ]
+        regions = [entry for entry in entries if _one(entry.get("cspline"))]
         if regions:
             entry: dict[str, Any] = pick(path, regions, choice.region, "region", notes)
             return entry, _one(entry["cspline"])
@@ -126,9 +130,10 @@ def _square(path: Path, coefficients: npt.NDArray[Any]) -> int:
     if shape[0] != shape[1]:
         raise InputError(
             f"{path}: cspline.coeff has the shape {shape}, but one x0 places the "
-            "emitter on both axes, so they must be equally long; calibrate with a square ROI"
+            "emitter on both axes, so they must be equally long; calibrate with "
+            "a square ROI"
         )
-    return shape[0]
+    return int(shape[0])
 
 
 def _em_flipped(
