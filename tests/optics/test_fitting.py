@@ -120,6 +120,10 @@ def test_flat_fits_reach_the_bound_without_z():
     "camera",
     [
         pytest.param(Camera(EMCCD), id="EMCCD"),
+        pytest.param(
+            Camera(EMCCD.model_copy(update={"em_gain": 40.0, "e_per_adu": 6.0})),
+            id="EMCCD of low gain",
+        ),
         pytest.param(Camera(CameraSettings(read_noise_e=2.5)), id="sCMOS"),
         pytest.param(
             Camera(
@@ -137,6 +141,8 @@ def test_camera_noise_is_in_the_fit_and_in_its_bound(camera):
     truth, windows = movie(ASTIGMATIC, 3000, 2500, rng, camera, background=4.0)
     fits = fit_psf(windows, ASTIGMATIC)
     assert_efficient(fits, truth, ALL)
+    freedom = windows.photons[0].size - 5
+    np.testing.assert_allclose(fits.pearson[fits.good].mean(), freedom, rtol=0.02)
     blind = fit_psf(Windows(windows.photons, windows.column, windows.row), ASTIGMATIC)
     assert blind.x_sigma_px.mean() < 0.97 * fits.x_sigma_px.mean()
 
