@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
@@ -188,7 +189,7 @@ def _pixel_size_nm(parameters: OfficialParameters, given: float | None) -> float
             f"blinkloop knows square pixels only; say which one to write into the card "
             f"with --pixel-size-nm (the network works in px and does not change)"
         )
-    return (low * high) ** 0.5
+    return math.sqrt(low * high)
 
 
 def _z_range_nm(parameters: OfficialParameters) -> tuple[float, float]:
