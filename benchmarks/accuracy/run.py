@@ -1,0 +1,284 @@
+"""Our network beside SMAPpy and Picasso, on the same simulated movies.
+
+    bash benchmarks/accuracy/setup_peers.sh /work/venv-smappy /work/venv-picasso
+    python benchmarks/accuracy/run.py --out FOLDER \
+        --smappy-python /work/venv-smappy/bin/python \
+        --picasso-python /work/venv-picasso/bin/python
+
+Each stage keeps what it made in FOLDER and leaves out what is there, so a run can be
+stopped and started again, and another --model costs only its own fits. A tool without
+a --...-python is left out. README.md beside this file says what is compared, and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import yaml
+from convert import median_shift, shifted
+from design import CAMERAS, DENSITIES, PHOTONS, SETS, Condition, grid
+from movies import BEAD_Z_NM, CHECK_FRAMES, make_beads, make_check, make_movie
+from peers import (
+    PEERS,
+    Peer,
+    calibration_jobs,
+    expected_emitters,
+    facts_of,
+    fit_job,
+    read_result,
+    run_jobs,
+)
+from report import write_report
+from scoring import apply, score, tune
+
+import blinkloop
+from blinkloop.cli._bundled import resolve_model
+from blinkloop.integrations.formats import read_live_store
+from blinkloop.runtime.model import read_model
+
+LARGEST_SHIFT_PX = 0.3
+"""A peer whose check is off by more has been misread: half a pixel, or swapped axes."""
+
+
+def say(text: str) -> None:
+    """Progress, with the time."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def keep(path: Path, record: dict[str, Any]) -> None:
+    """Write one result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1))
+
+
+def run_ours(out: Path, model: Path, conditions: Sequence[Condition]) -> str:
+    """Fit every test movie through `blinkloop fit`; the name of the results' folder."""
+    read = read_model(model)
+    tool = f"ours-{read.card.name}-{read.sha256[:8]}"
+    for condition in conditions:
+        path = out / "results" / tool / f"{condition.name}.json"
+        movie = make_movie(out / "movies", condition)
+        if path.exists():
+            if json.loads(path.read_text())["movie_sha256"] == movie.facts["sha256"]:
+                continue
+        record: dict[str, Any] = {
+            "tool": tool,
+            "version": f"blinkloop {blinkloop.__version__}",
+            "model": read.card.name,
+            "model_sha256": read.sha256,
+            "threshold": read.card.detection.threshold,
+            "movie_sha256": movie.facts["sha256"],
+            "outside_training": condition.outside(read.card.training_ranges),
+            "error": None,
+        }
+        with tempfile.TemporaryDirectory(dir=out) as folder:
+            camera = Path(folder) / "camera.yaml"
+            facts = CAMERAS[condition.camera].model_dump(exclude_none=True)
+            camera.write_text(yaml.safe_dump(facts))
+            store = Path(folder) / "locs.zarr"
+            command = [sys.executable, "-m", "blinkloop.cli", "fit", str(movie.tiff)]
+            command += ["-m", str(model), "-o", str(store), "--camera", str(camera)]
+            command += ["--threads", "1", "--json"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                record["error"] = done.stderr.strip().splitlines()[-1]
+            else:
+                fitted = json.loads(done.stdout)
+                record["seconds"] = fitted["seconds"]
+                record["warnings"] = fitted["warnings"]
+                table = read_live_store(store)
+                assert movie.truth is not None
+                record["score"] = score(condition, movie.truth, table.data)
+        keep(path, record)
+        say(f"ours: {condition.name} {_short(record)}")
+    return tool
+
+
+def run_peer(
+    out: Path, name: str, python: Path, conditions: Sequence[Condition]
+) -> str:
+    """Calibrate, check, tune, fit and score one peer."""
+    peer = PEERS[name]
+    version = peer.version(python)
+    tool = f"{name}-{version}"
+    raw, calibrations = out / "raw" / tool, out / "calibration" / tool
+    jobs = out / "jobs"
+    # First frame at the top: in this order both peers give z the sign of the sample's.
+    beads = make_beads(out / "movies", first_z_nm=BEAD_Z_NM)
+    made = calibration_jobs(peer, beads, calibrations, version)
+    run_jobs(peer, python, made, jobs, say)
+    shifts = check_peer(out, peer, tool, python, raw, calibrations, version)
+
+    def job(variant: str, condition: Condition) -> dict[str, Any]:
+        return fit_job(
+            peer,
+            variant,
+            make_movie(out / "movies", condition),
+            raw,
+            calibrations,
+            dimensions=condition.dimensions,
+            camera=condition.camera,
+            emitters=expected_emitters(condition),
+            version=version,
+        )
+
+    tuning = {
+        condition: {
+            variant: job(variant, condition.tuning())
+            for variant in peer.variants[condition.dimensions]
+        }
+        for condition in conditions
+    }
+    flat = [job for by_variant in tuning.values() for job in by_variant.values()]
+    run_jobs(peer, python, flat, jobs, say)
+    choices = {}
+    for condition, by_variant in tuning.items():
+        tables = {}
+        for variant, item in by_variant.items():
+            table = read_result(peer, item)
+            if table is not None:
+                moved = shifted(table.rows, shifts[condition.dimensions, variant])
+                tables[variant] = type(table)(moved, table.scores, table.limits)
+        movie = make_movie(out / "movies", condition.tuning())
+        assert movie.truth is not None
+        choices[condition] = tune(condition.tuning(), movie.truth, tables)
+    say(f"{peer.name}: tuned for {len(choices)} conditions")
+    tests = {c: job(choice.variant, c) for c, choice in choices.items() if choice}
+    run_jobs(peer, python, list(tests.values()), jobs, say)
+    for condition, choice in choices.items():
+        record: dict[str, Any] = {"tool": tool, "version": f"{peer.name} {version}"}
+        record["error"] = None
+        if choice is None:
+            errors = [facts_of(j) or {} for j in tuning[condition].values()]
+            record["error"] = f"no variant ran: {errors[0].get('error')}"
+        else:
+            item = tests[condition]
+            facts, table = facts_of(item), read_result(peer, item)
+            assert facts is not None
+            movie = make_movie(out / "movies", condition)
+            assert movie.truth is not None
+            record |= {"choice": choice.as_dict(), "error": facts["error"]}
+            if table is not None:
+                shift = shifts[condition.dimensions, choice.variant]
+                record["seconds"] = facts["seconds"]
+                record["score"] = score(
+                    condition, movie.truth, shifted(apply(table, choice), shift)
+                )
+        keep(out / "results" / tool / f"{condition.name}.json", record)
+        say(f"{peer.name}: {condition.name} {_short(record)}")
+    return tool
+
+
+def check_peer(
+    out: Path,
+    peer: Peer,
+    tool: str,
+    python: Path,
+    raw: Path,
+    calibrations: Path,
+    version: str,
+) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Constant shift of every variant on single bright emitters, by set and variant."""
+    jobs = {
+        (dimensions, variant): fit_job(
+            peer,
+            variant,
+            make_check(out / "movies", dimensions),
+            raw,
+            calibrations,
+            dimensions=dimensions,
+            camera="ideal",
+            emitters=CHECK_FRAMES / 3,
+            version=version,
+        )
+        for dimensions in SETS
+        for variant in peer.variants[dimensions]
+    }
+    run_jobs(peer, python, list(jobs.values()), out / "jobs", say)
+    shifts, record = {}, {}
+    for (dimensions, variant), job in jobs.items():
+        table = read_result(peer, job)
+        if table is None:
+            shifts[dimensions, variant] = (0.0, 0.0, 0.0)
+            continue
+        truth = make_check(out / "movies", dimensions).truth
+        assert truth is not None
+        # One per frame, the strongest: noise peaks have no partner here.
+        rows = table.rows[table.rows["photons"] > 5000]
+        shift = median_shift(truth, rows)
+        if dimensions == "2d":
+            shift = (shift[0], shift[1], 0.0)
+        if max(abs(shift[0]), abs(shift[1])) > LARGEST_SHIFT_PX:
+            raise SystemExit(
+                f"{tool}, {dimensions} {variant}: single emitters are off by "
+                f"{shift[0]:.2f}, {shift[1]:.2f} px; its coordinates are misread"
+            )
+        shifts[dimensions, variant] = shift
+        record[f"{dimensions} {variant}"] = {"shift_px_px_nm": shift, "n": len(rows)}
+    keep(out / "results" / f"check-{tool}.json", record)
+    return shifts
+
+
+def _short(record: dict[str, Any]) -> str:
+    if record["error"]:
+        return f"error: {record['error']}"
+    found = record["score"]
+    return (
+        f"E_vol {100 * found['efficiency_volume']:.1f} "
+        f"E_lat {100 * found['efficiency_lateral']:.1f} J {found['jaccard']:.3f}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison; 0 even when a peer failed on a condition (the table says)."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything")
+    parser.add_argument("--model", default="astigmatic-small", help="name or .onnx")
+    parser.add_argument("--smappy-python", type=Path, help="python with smappy-smlm")
+    parser.add_argument("--picasso-python", type=Path, help="python with picassosr")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--cameras", nargs="+", choices=CAMERAS, default=list(CAMERAS))
+    parser.add_argument("--photons", nargs="+", type=int, default=list(PHOTONS))
+    parser.add_argument("--densities", nargs="+", type=float, default=list(DENSITIES))
+    parser.add_argument(
+        "--quick", action="store_true", help="three densities, 5000 photons, ideal, 3D"
+    )
+    parser.add_argument("--docs", type=Path, help="put tables and figures there too")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.sets, options.cameras = ["3d"], ["ideal"]
+        options.photons = [5000]
+        options.densities = [DENSITIES[1], DENSITIES[4], DENSITIES[5]]
+    conditions = list(
+        grid(options.sets, options.cameras, options.photons, options.densities)
+    )
+    out = options.out.resolve()
+    for condition in conditions:
+        make_movie(out / "movies", condition)
+    say(f"{len(conditions)} movies in {out / 'movies'}")
+    model = resolve_model(options.model)
+    tools = [run_ours(out, model, conditions)]
+    for name in PEERS:
+        python = getattr(options, f"{name}_python")
+        if python is not None:
+            tools.append(run_peer(out, name, python, conditions))
+        else:
+            # What an earlier run of this peer left.
+            left = sorted((out / "results").glob(f"{name}-*"))
+            tools += [left[-1].name] if left else []
+    write_report(out, tools, conditions, docs=options.docs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
