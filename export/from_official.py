@@ -13,6 +13,7 @@ from blinkloop.errors import InputError
 from blinkloop.export.onnx_file import export_onnx
 from blinkloop.export.weights import make_network
 from blinkloop.schema import ModelCard
+from blinkloop.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.official import (
     card_from_official,
@@ -24,7 +25,6 @@ from blinkloop.training.official import (
     read_parameters,
     read_state,
 )
-from blinkloop.training.trainer import CHECKPOINT_FILE, load_checkpoint
 
 __all__ = ["ImportedNetwork", "export_official", "looks_official", "read_official"]
 

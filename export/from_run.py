@@ -15,9 +15,9 @@ from blinkloop.export.onnx_file import export_onnx
 from blinkloop.export.weights import make_network
 from blinkloop.schema import DetectionSettings, ModelCard
 from blinkloop.training.card import card_from_recipe
+from blinkloop.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import Recipe
-from blinkloop.training.trainer import CHECKPOINT_FILE, load_checkpoint
 
 __all__ = ["TrainedRun", "export_run", "read_run"]
 

@@ -17,6 +17,7 @@ from blinkloop.schema import (
     Scaling,
     TrainingRanges,
 )
+from blinkloop.training.recipe_schedule import ScheduleSettings
 
 __all__ = ["LossSettings", "Recipe", "SampleSettings", "ScheduleSettings"]
 
@@ -83,27 +84,6 @@ class LossSettings(_Strict):
     )
 
 
-class ScheduleSettings(_Strict):
-    """Optimiser and length of the training."""
-
-    iterations: int = Field(20000, ge=1)
-    batch: int = Field(16, ge=1, description="Movies per iteration.")
-    targets_per_movie: int = Field(
-        2, ge=1, description="Consecutive target frames; two more are context."
-    )
-    patch_px: int = Field(40, ge=8, description="Height and width of the movies.")
-    learning_rate: float = Field(6e-4, gt=0)
-    schedule: Literal["cosine", "step"] = "cosine"
-    step_every: int = Field(1500, ge=1, description="Step schedule: x0.9 every ...")
-    warmup_iterations: int = Field(300, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    clip_norm: float = Field(0.03, gt=0)
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="Averaged weights; 0: off.")
-    precision: Literal["fp32", "bf16"] = "bf16"
-    checkpoint_every: int = Field(500, ge=1, description="Iterations.")
-    validate_every: int = Field(1000, ge=1, description="Iterations.")
-
-
 class Recipe(_Strict):
     """All that determines a training, but for hardware and library versions."""
 
@@ -117,6 +97,9 @@ class Recipe(_Strict):
     sample: SampleSettings = SampleSettings()
     loss: LossSettings = LossSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    network_units: Scaling | None = Field(
+        None, description="Instead of those of `scaling`; a fine-tuned network's."
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Recipe:
@@ -133,6 +116,8 @@ class Recipe(_Strict):
 
         The mean of the flux range takes mu's place and its upper end mu + 3 sd.
         """
+        if self.network_units is not None:
+            return self.network_units
         low, high = self.sample.photons
         sd = self.sample.photons_relative_sd
         bg_low, bg_high = self.sample.background_photons

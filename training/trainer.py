@@ -2,63 +2,43 @@
 
 Design notes: the trainer knows neither terminals nor metrics. It yields progress
 records; who prints them and who measures accuracy is decided outside. Batches depend
-only on (seed, iteration), the network has no random layer, so a checkpoint needs no
-random state.
+only on (seed, stream, iteration), the network has no random layer, so a checkpoint
+needs no random state. With several processes all see the same numbers (`Ranks`), so
+that all decide alike.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from blinkloop.errors import BlinkloopError, InputError
-from blinkloop.training.loss import localization_loss
+from blinkloop.errors import BlinkloopError
+from blinkloop.training.batches import BatchAhead, stream_number
+from blinkloop.training.checkpoint import (
+    CHECKPOINT_FILE,
+    STABLE_FILE,
+    finished_in,
+    load_checkpoint,
+    resumable,
+    write_checkpoint,
+)
+from blinkloop.training.distributed import ALONE, Ranks
 from blinkloop.training.network import TwoStageNetwork
-from blinkloop.training.recipe import Recipe, ScheduleSettings
+from blinkloop.training.progress import Progress
+from blinkloop.training.recipe import Recipe
+from blinkloop.training.run_folder import RunRecord, write_recipe
+from blinkloop.training.run_state import RunState, new_network
+from blinkloop.training.schedule import decay_begins, in_decay, learning_rate
 from blinkloop.training.simulate import Batch, Simulator
-from blinkloop.training.targets import scaled_frames, to_targets
+from blinkloop.training.start import StartWeights, fine_tuned
+from blinkloop.training.step import StepResult, fastest_precision
 
-__all__ = ["Progress", "Trainer", "learning_rate"]
-
-CHECKPOINT_FILE = "checkpoint.pt"
-RECIPE_FILE = "recipe.yaml"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """State after an iteration; `validation` is filled when one was made."""
-
-    iteration: int
-    iterations: int
-    loss: float
-    gradient_norm: float
-    seconds_per_iteration: float
-    validation: dict[str, float] | None = None
-
-    @property
-    def seconds_left(self) -> float:
-        """Estimated time to the end."""
-        return (self.iterations - self.iteration) * self.seconds_per_iteration
-
-
-def learning_rate(schedule: ScheduleSettings, iteration: int) -> float:
-    """Learning rate of iteration 0, 1, ...: linear warm-up, then cosine or steps."""
-    rate = schedule.learning_rate
-    if iteration < schedule.warmup_iterations:
-        return rate * (iteration + 1) / schedule.warmup_iterations
-    if schedule.schedule == "step":
-        return float(rate * 0.9 ** (iteration // schedule.step_every))
-    span = max(1, schedule.iterations - schedule.warmup_iterations)
-    done = (iteration - schedule.warmup_iterations) / span
-    return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -69,12 +49,27 @@ class Trainer:
     recipe
         What to train.
     folder
-        Run folder: `recipe.yaml`, `checkpoint.pt`.
+        Run folder: `recipe.yaml`, `checkpoint.pt`, `run.json`.
     validate
         Called with the (averaged) network every `validate_every` iterations; returns
         measures by name.
     device
         torch device.
+    start
+        Weights of a new run; random when None.
+    finish_in
+        Bring a `wsd` run down within so many iterations from here.
+    ranks
+        The processes that share the work.
+    batches
+        Makes the batch of (iteration, stream); the recipe's simulator when None.
+    base
+        Paths in the recipe are relative to this folder.
+
+    Raises
+    ------
+    InputError
+        The folder holds another run, or `start` or `finish_in` cannot be used.
     """
 
     def __init__(
@@ -84,179 +79,271 @@ class Trainer:
         *,
         validate: Callable[[TwoStageNetwork], dict[str, float]] | None = None,
         device: str = "cpu",
+        start: StartWeights | None = None,
+        finish_in: int | None = None,
+        ranks: Ranks = ALONE,
+        batches: Callable[[int, int], Batch] | None = None,
+        base: Path = Path(),
     ) -> None:
-        self.recipe = recipe
-        self.folder = folder
-        self.device = torch.device(device)
-        self._validate = validate
-        torch.manual_seed(recipe.seed)
-        self.network = TwoStageNetwork(recipe.architecture).to(self.device)
-        # torch's stubs do not know this keyword.
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = TwoStageNetwork(recipe.architecture).to(self.device)
-        self.averaged.load_state_dict(self.network.state_dict())
-        schedule = recipe.schedule
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
-        )
-        self.iteration = 0
-        self.seconds = 0.0
-        self._simulator = Simulator(recipe)
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.validate, self._ranks = folder, validate, ranks
+        self.notes: list[str] = []
+        place = torch.device(device)
+        saved: dict[str, Any] | None = None
+        weights: dict[str, Tensor] | None = None
+        source: str | None = None
         if (folder / CHECKPOINT_FILE).exists():
-            self._resume()
-        else:
-            recipe.save(folder / RECIPE_FILE)
+            finishing = finish_in is not None
+            saved, recipe, self.notes = resumable(folder, recipe, finishing=finishing)
+        elif start is not None:
+            recipe, weights, self.notes = fine_tuned(start, recipe)
+            source = start.source
+        simulator = Simulator(recipe, base)
+        self._make = batches or (lambda i, stream: simulator.batch(i, stream=stream))
+        recipe = self._decided(recipe, place)
+        if finish_in is not None:
+            at = saved or {"iteration": 0, "seconds": 0.0}
+            recipe, said = finished_in(recipe, at, finish_in)
+            self.notes.append(said)
+        self.state = RunState(recipe, place, ranks, weights=weights, source=source)
+        if saved is not None:
+            self.state.restore(saved)
+        self._interrupted = self._enough = False
+        decaying = in_decay(recipe.schedule, self.iteration, self.state.clock.elapsed_s)
+        self._kept_stable = decaying and (folder / STABLE_FILE).exists()
+        ranks.wait(place)  # all have looked into the folder
+        if ranks.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_recipe(recipe, folder, base)
+            self._record = RunRecord(folder, place, ranks.size)
 
-    def _resume(self) -> None:
-        state = load_checkpoint(self.folder / CHECKPOINT_FILE)
-        if state["recipe"] != self.recipe.model_dump_json():
-            raise InputError(
-                f"{self.folder}: holds a run of another recipe; resume with its own "
-                f"{RECIPE_FILE}, or choose an empty folder"
-            )
-        self.network.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.iteration = int(state["iteration"])
-        self.seconds = float(state["seconds"])
+    @property
+    def recipe(self) -> Recipe:
+        """As it is trained: nothing is left to the machine."""
+        return self.state.recipe
+
+    @property
+    def network(self) -> TwoStageNetwork:
+        """In training."""
+        return self.state.network
+
+    @property
+    def averaged(self) -> TwoStageNetwork:
+        """The running average of the weights, which is validated and exported."""
+        return self.state.averaged
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return self.state.iteration
+
+    @property
+    def restarts(self) -> int:
+        """How often the training began again."""
+        return len(self.state.restarts)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the validation no longer improved."""
+        return self.state.stopped_early
+
+    @property
+    def iterations(self) -> int:
+        """Length of the run; an estimate where a time budget decides."""
+        state = self.state
+        if self.finished:
+            return state.iteration
+        return state.clock.iterations(state.recipe.schedule, state.iteration)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is at its end."""
+        schedule = self.recipe.schedule
+        if self.state.stopped_early:
+            return True
+        if schedule.minutes is not None:
+            return self.state.share >= 1.0
+        return self.state.iteration >= schedule.iterations
 
     def save(self) -> None:
-        """Write the checkpoint; the old one stays until the new one is whole."""
-        path = self.folder / CHECKPOINT_FILE
-        temporary = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "format_version": 1,
-                "recipe": self.recipe.model_dump_json(),
-                "model": self.network.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "iteration": self.iteration,
-                "seconds": self.seconds,
-                "torch": str(torch.__version__),
-            },
-            temporary,
+        """Write the checkpoint and `run.json`."""
+        if not self._ranks.leads:
+            return
+        state = self.state
+        write_checkpoint(state.to_dict(), self.folder / CHECKPOINT_FILE)
+        self._record.write(
+            name=self.recipe.name,
+            seed=self.recipe.seed,
+            source=state.source,
+            iterations=state.iteration,
+            finished=self.finished,
+            stopped_early=state.stopped_early,
+            minutes=round(state.clock.elapsed_s / 60.0, 3),
+            restarts=state.restarts,
         )
-        temporary.replace(path)
 
     def train(
-        self, report: Callable[[Progress], None], *, until: int | None = None
+        self,
+        report: Callable[[Progress], None],
+        *,
+        until: int | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         """Run to the end of the schedule, or to iteration `until`, and save.
+
+        Parameters
+        ----------
+        report
+            Gets every iteration's progress.
+        until
+            Stop at this iteration.
+        interrupted
+            Asked every iteration; True stops after it.
 
         Raises
         ------
         BlinkloopError
-            When the loss is no longer a number; the last checkpoint stays.
+            When the training goes wrong again and again; the last checkpoint stays.
         """
-        schedule = self.recipe.schedule
-        end = min(until or schedule.iterations, schedule.iterations)
-        with ThreadPoolExecutor(1) as pool:
-            upcoming = pool.submit(self._simulator.batch, self.iteration)
-            try:
-                while self.iteration < end:
-                    started = time.perf_counter()
-                    batch = upcoming.result()
-                    upcoming = pool.submit(self._simulator.batch, self.iteration + 1)
-                    loss, norm = self._step(batch)
-                    self.iteration += 1
-                    took = time.perf_counter() - started
-                    self.seconds += took
-                    measures = self._measures()
-                    if self.iteration % schedule.checkpoint_every == 0:
-                        self.save()
-                    report(
-                        Progress(
-                            self.iteration,
-                            schedule.iterations,
-                            loss,
-                            norm,
-                            self.seconds / self.iteration,
-                            measures,
-                        )
-                    )
-            finally:
-                upcoming.cancel()
+        state = self.state
+        self._interrupted = False
+        if not (self.folder / CHECKPOINT_FILE).exists():
+            self._ranks.wait(state.device)  # all have looked
+            self.save()
+        with BatchAhead(self._make) as batches:
+            while not (self.finished or self._interrupted or self._reached(until)):
+                started = time.perf_counter()
+                self._keep_stable()
+                stream = stream_number(len(state.restarts), self._ranks.rank)
+                batch = batches.get(state.iteration, stream)
+                report(self._iterate(batch, started, interrupted()))
+        if state.stopped_early and state.best is not None:
+            state.averaged.load_state_dict(state.best)
         self.save()
 
-    def _measures(self) -> dict[str, float] | None:
-        schedule = self.recipe.schedule
-        due = self.iteration % schedule.validate_every == 0
-        last = self.iteration == schedule.iterations
-        if self._validate is None or not (due or last):
-            return None
-        self.averaged.eval()
-        with torch.inference_mode():
-            return self._validate(self.averaged)
+    def _reached(self, until: int | None) -> bool:
+        return until is not None and self.state.iteration >= until
 
-    def _step(self, batch: Batch) -> tuple[float, float]:
-        schedule, scaling = self.recipe.schedule, self.recipe.scaling()
-        frames = scaled_frames(batch, scaling).to(self.device)
-        targets = to_targets(batch, scaling, self.recipe.sample.photons_floor)
-        targets = type(targets)(
-            targets.frame.to(self.device),
-            targets.position.to(self.device),
-            targets.background.to(self.device),
+    def _iterate(self, batch: Batch, started: float, interrupted: bool) -> Progress:
+        """One iteration and what is due after it."""
+        state, schedule = self.state, self.recipe.schedule
+        share = None if schedule.minutes is None else state.share
+        rate = state.rate_scale * learning_rate(schedule, state.iteration, share)
+        used = state.clock.share(schedule) if self._ranks.leads else 0.0
+        tell = (float(interrupted), float(self._enough), used)
+        result = state.step(batch, rate, tell)
+        state.iteration += 1
+        stop, enough, state.share = result.told
+        state.stopped_early, self._interrupted = enough > 0, stop > 0
+        wrong = self._wrong(result)
+        if wrong is None:
+            state.average()
+        took = time.perf_counter() - started
+        state.clock.step(took)
+        measures, event = None, None
+        if wrong is None:
+            measures = self._measures()
+            if state.iteration % schedule.checkpoint_every == 0 and state.watch.calm:
+                self.save()
+        at, total = state.iteration, self.iterations
+        if wrong is not None:
+            event = self._begin_again(*wrong)
+        state.clock.elapsed_s += time.perf_counter() - started - took
+        return Progress(
+            at,
+            total,
+            result.loss,
+            result.gradient_norm,
+            state.clock.pace_s,
+            measures,
+            result.terms,
+            rate,
+            len(state.restarts),
+            event,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(schedule, self.iteration)
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"
-        ):
-            heads = self._heads(frames)
-        p, position, sigma, background = (head.float() for head in heads)
-        maps = self.network.activate(p, position, sigma, background)
-        loss = localization_loss(maps, targets, self.recipe.loss, p).total()
-        value = float(loss.detach())
-        if not math.isfinite(value):
+
+    def _wrong(self, result: StepResult) -> tuple[str, str] | None:
+        """Kind and reason, when the training must begin again."""
+        state = self.state
+        reason = state.watch.see(result.loss, finite=result.finite)
+        if reason is not None:
+            return "diverged", reason
+        if state.source is None:
+            at, loss = state.iteration, result.location_per_emitter
+            reason = state.watch.see_start(at, loss)
+        return None if reason is None else ("stuck", reason)
+
+    def _begin_again(self, kind: str, reason: str) -> str:
+        """Go back to good weights; says so in one line."""
+        state, schedule = self.state, self.recipe.schedule
+        at, scale = state.iteration, state.rate_scale
+        if len(state.restarts) >= schedule.max_restarts:
             raise BlinkloopError(
-                f"training diverged at iteration {self.iteration}: the loss is "
-                f"{value}; lower schedule.learning_rate and resume from {self.folder}"
+                f"training {kind} at iteration {at}: {reason}; it began again "
+                f"{len(state.restarts)} times already: lower schedule.learning_rate "
+                f"and train into another folder (the last checkpoint is in "
+                f"{self.folder})"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.network.parameters(), schedule.clip_norm
+        if kind == "diverged":
+            scale *= 0.5
+            state.step_back(load_checkpoint(self.folder / CHECKPOINT_FILE))
+        state.restarts.append(
+            {
+                "kind": kind,
+                "iteration": at,
+                "reason": reason,
+                "rate_scale": scale,
+                "stream": stream_number(len(state.restarts) + 1, 0),
+            }
         )
-        self.optimizer.step()
-        self._average()
-        return value, float(norm)
+        if kind == "stuck":
+            state.again()
+        state.rate_scale = scale
+        self._ranks.wait(state.device)  # all have read the checkpoint
+        self.save()
+        return (
+            f"{kind} at iteration {at} ({reason}): goes on from iteration "
+            f"{state.iteration} with other batches"
+            + (f" and {scale:g} of the learning rate" if kind == "diverged" else "")
+        )
 
-    def _heads(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Heads of the inner frames; every frame of a movie is analysed once."""
-        movies, length, height, width = frames.shape
-        flat = frames.reshape(movies * length, 1, height, width)
-        kept = self.network.analyse(flat.contiguous(memory_format=torch.channels_last))
-        kept = kept.reshape(movies, length, *kept.shape[1:])
-        triples = torch.cat([kept[:, :-2], kept[:, 1:-1], kept[:, 2:]], dim=2)
-        triples = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        heads: tuple[Tensor, Tensor, Tensor, Tensor] = self.network.raw_maps(triples)
-        return heads
+    def _measures(self) -> dict[str, float] | None:
+        state, schedule = self.state, self.recipe.schedule
+        due = state.iteration % schedule.validate_every == 0
+        if self.validate is None or not (due or self.finished):
+            return None
+        if not self._ranks.leads:
+            return None
+        began = time.perf_counter()
+        state.averaged.eval()
+        with torch.inference_mode():
+            measures = self.validate(state.averaged)
+        state.clock.reserve_s = time.perf_counter() - began
+        if state.early.wanted:
+            if state.early.see(measures):
+                state.keep_best()
+            self._enough = state.early.over
+        return measures
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        # A young average follows quickly, so that it forgets the random start.
-        young = self.iteration / (self.iteration + 10)
-        decay = min(self.recipe.schedule.ema_decay, young)
-        for slow, fast in zip(
-            self.averaged.parameters(), self.network.parameters(), strict=True
-        ):
-            slow.lerp_(fast, 1.0 - decay)
+    def _keep_stable(self) -> None:
+        """Keep the state before the decay of a `wsd` run."""
+        elapsed = self.state.clock.elapsed_s
+        begins = decay_begins(self.recipe.schedule, self.iteration, elapsed)
+        if self._kept_stable or not begins:
+            return
+        self._kept_stable = True
+        if self._ranks.leads:
+            write_checkpoint(self.state.to_dict(), self.folder / STABLE_FILE)
 
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without executing anything in it (`weights_only`)."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no checkpoint there; train first") from error
-    except Exception as error:
-        raise InputError(
-            f"{path}: not a checkpoint of blinkloop ({type(error).__name__})"
-        ) from error
-    if not isinstance(state, dict) or state.get("format_version") != 1:
-        raise InputError(f"{path}: not a checkpoint of this version of blinkloop")
-    return state
+    def _decided(self, recipe: Recipe, device: torch.device) -> Recipe:
+        """The recipe with the precision that is fastest here, if it leaves it open."""
+        if recipe.schedule.precision != "auto":
+            return recipe
+        names = ("fp32", "bf16", "fp16")
+        chosen = 0.0
+        if self._ranks.leads:
+            batch = self._make(0, stream_number(0, 0))
+            network = new_network(recipe, device)
+            chosen = float(names.index(fastest_precision(network, recipe, batch)))
+        index = int(self._ranks.total([chosen], device)[0])
+        schedule = recipe.schedule.model_copy(update={"precision": names[index]})
+        return recipe.model_copy(update={"schedule": schedule})

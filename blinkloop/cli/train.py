@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import sys
-import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +14,9 @@ from blinkloop.errors import InputError
 from blinkloop.extras import require
 
 if TYPE_CHECKING:
-    from blinkloop.training.trainer import Progress
+    from blinkloop.training.progress import Progress
+    from blinkloop.training.recipe import Recipe
+    from blinkloop.training.trainer import Trainer
 
 __all__ = ["command"]
 
@@ -30,173 +31,205 @@ __all__ = ["command"]
     required=True,
     help="Run folder; a training found there is resumed.",
 )
+@click.option(
+    "--from",
+    "source",
+    metavar="RUN|MODEL",
+    help="Begin with the weights of a run folder, checkpoint or (bundled) model.",
+)
 @click.option("--iterations", type=click.IntRange(1), help="Instead of the recipe's.")
 @click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Time budget instead of a number of iterations; resumed runs count on.",
+)
+@click.option(
     "--until", type=click.IntRange(1), help="Stop at this iteration, resumable."
+)
+@click.option(
+    "--finish-in",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Bring a run with schedule: wsd down within N iterations from where it is.",
 )
 @click.option("--seed", type=click.IntRange(0), help="Instead of the recipe's.")
 @click.option("--device", help="torch device; default: cuda where there is one.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch.")
-def command(
-    recipe: Path,
-    folder: Path,
-    iterations: int | None,
-    until: int | None,
-    seed: int | None,
-    device: str | None,
-    threads: int | None,
-) -> None:
+@click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Log for TensorBoard too, in the folder tensorboard of the run.",
+)
+def command(recipe: Path, folder: Path, **options: Any) -> int | None:
     """Train a network from a RECIPE (YAML, or the name of a bundled recipe).
 
-    Ctrl-C saves a checkpoint; the same command goes on from it.
+    Ctrl-C saves a checkpoint; the same command goes on from it. On several GPUs:
+    torchrun --nproc-per-node N -m blinkloop.cli train RECIPE -o RUN
 
     Example: blinkloop train astigmatic-small -o runs/small
     """
     torch = require("torch", "Training a network", "train")
     require("yaml", "Reading a recipe", "train")
-    from blinkloop.training.recipes import load_recipe
-    from blinkloop.training.trainer import Trainer
-    from blinkloop.training.validate import Validation
+    from blinkloop.training.distributed import join_ranks
 
-    settings = load_recipe(str(recipe))
-    if seed is not None:
-        settings = settings.model_copy(update={"seed": seed})
-    if iterations is not None:
-        schedule = settings.schedule.model_copy(update={"iterations": iterations})
-        settings = settings.model_copy(update={"schedule": schedule})
-    if threads is not None:
-        torch.set_num_threads(threads)
+    asked = _Asked(recipe, folder, **options)
+    settings = asked.settings()
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the run to -o")
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.device(chosen)
-        trainer = Trainer(
-            settings, folder, validate=Validation(settings), device=chosen
+    chosen = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with join_ranks(chosen) as (ranks, device):
+        trainer = asked.trainer(settings, device, ranks)
+        if not ranks.leads:
+            from blinkloop.cli._training import stop_request
+
+            with stop_request() as stop:
+                trainer.train(lambda _: None, until=asked.until, interrupted=stop)
+            return None
+        return _lead(
+            asked,
+            trainer,
+            device if ranks.size == 1 else f"{device}, {ranks.size} processes",
         )
-    except (RuntimeError, AssertionError) as error:
-        # AssertionError: what torch raises for a device it was not built for.
-        text = str(error).splitlines()[0]
-        raise InputError(
-            f"--device {chosen}: torch cannot use it ({text}); try --device cpu"
-        ) from error
-    total = settings.schedule.iterations
-    if trainer.iteration >= total:
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The command as it was typed."""
+
+    recipe: Path
+    folder: Path
+    source: str | None
+    iterations: int | None
+    minutes: float | None
+    until: int | None
+    finish_in: int | None
+    seed: int | None
+    device: str | None
+    threads: int | None
+    tensorboard: bool
+
+    @property
+    def base(self) -> Path:
+        """Paths in the recipe are relative to this folder."""
+        return self.recipe.parent if self.recipe.exists() else Path()
+
+    def settings(self) -> Recipe:
+        """The recipe, with what was asked for instead."""
+        from blinkloop.training.recipes import load_recipe
+
+        if self.iterations is not None and self.minutes is not None:
+            raise InputError(
+                "--iterations and --minutes both set the length of the training; give "
+                "one of them"
+            )
+        settings = load_recipe(str(self.recipe))
+        update: dict[str, Any] = {}
+        if self.iterations is not None:
+            update = {"iterations": self.iterations, "minutes": None}
+        if self.minutes is not None:
+            update = {"minutes": self.minutes}
+            if settings.schedule.schedule == "step":
+                raise InputError(
+                    "--minutes: a step schedule counts iterations; set schedule: "
+                    "cosine or wsd in the recipe, or give --iterations"
+                )
+        schedule = settings.schedule.model_copy(update=update)
+        seed = settings.seed if self.seed is None else self.seed
+        return settings.model_copy(update={"schedule": schedule, "seed": seed})
+
+    def trainer(self, settings: Recipe, device: str, ranks: Any) -> Trainer:
+        """The trainer, resumed when there is a run."""
+        import torch
+
+        from blinkloop.cli._training import first_weights
+        from blinkloop.training.checkpoint import CHECKPOINT_FILE
+        from blinkloop.training.trainer import Trainer
+        from blinkloop.training.validate import Validation
+        from blinkloop.training.validation_loss import ValidationLoss, all_measures
+
+        resumed = (self.folder / CHECKPOINT_FILE).exists()
+        start = first_weights(self.source) if self.source and not resumed else None
+        try:
+            torch.empty(1, device=torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            # AssertionError: what torch raises for a device it was not built for.
+            text = str(error).splitlines()[0]
+            raise InputError(
+                f"--device {device}: torch cannot use it ({text}); try --device cpu"
+            ) from error
+        trainer = Trainer(
+            settings,
+            self.folder,
+            device=device,
+            start=start,
+            finish_in=self.finish_in,
+            ranks=ranks,
+            base=self.base,
+        )
+        # Of the trainer's recipe: a fine-tuned network has units of its own.
+        trainer.validate = all_measures(
+            Validation(trainer.recipe, folder=self.base),
+            ValidationLoss(trainer.recipe, folder=self.base),
+        )
+        return trainer
+
+    def words(self) -> list[object]:
+        """The command that goes on."""
+        words: list[object] = ["blinkloop", "train", self.recipe, "-o", self.folder]
+        for name in ("iterations", "minutes", "finish_in", "seed"):
+            value = getattr(self, name)
+            if value is not None:
+                words += ["--" + name.replace("_", "-"), value]
+        return words
+
+
+def _lead(asked: _Asked, trainer: Trainer, where: str) -> int | None:
+    """Train, show and log; the process that leads."""
+    import torch
+
+    from blinkloop.cli._training import Bar, stop_request
+    from blinkloop.training.log import CsvLog, TensorBoardLog
+
+    folder, recipe = asked.folder, trainer.recipe
+    after = ("blinkloop", "export", folder, "-o", f"{recipe.name}.onnx")
+    for line in trainer.notes:
+        note(f"{folder}: {line}")
+    total = trainer.iterations
+    if trainer.finished:
         note(f"{folder} is trained already: {trainer.iteration} of {total} iterations")
-        next_step("blinkloop", "export", folder, "-o", f"{settings.name}.onnx")
-        return
+        next_step(*after)
+        return None
     if trainer.iteration:
         note(f"resuming {folder} at iteration {trainer.iteration}")
-    note(f"{settings.name}: {total} iterations on {chosen}, torch {torch.__version__}")
-    with _Bar(total, folder / "log.csv") as bar:
-        try:
-            trainer.train(bar.update, until=until)
-        except KeyboardInterrupt:
-            trainer.save()
-            note(f"stopped; checkpoint of iteration {trainer.iteration} is in {folder}")
-            raise
-    if trainer.iteration < total:
-        note(f"stopped at iteration {trainer.iteration} of {total}, as asked")
-        next_step("blinkloop", "train", recipe, "-o", folder)
-        return
-    next_step("blinkloop", "export", folder, "-o", f"{settings.name}.onnx")
+    minutes, precision = recipe.schedule.minutes, recipe.schedule.precision
+    length = f"{total} iterations" if minutes is None else f"{minutes:g} minutes"
+    note(f"{recipe.name}: {length} on {where}, {precision}, torch {torch.__version__}")
+    with ExitStack() as stack:
+        at = trainer.iteration
+        log = CsvLog(folder / "log.csv", iteration=at, restarts=trainer.restarts)
+        sinks: list[Any] = [log, stack.enter_context(Bar(total))]
+        if asked.tensorboard:
+            board = TensorBoardLog(folder / "tensorboard", iteration=at)
+            stack.callback(board.close)
+            sinks.append(board)
+        stop = stack.enter_context(stop_request())
 
+        def report(progress: Progress) -> None:
+            for sink in sinks:
+                sink(progress)
 
-class _Bar:
-    """One progress bar: loss, Jaccard, RMSE, time left; plain lines without terminal.
-
-    Every 50 iterations a row goes to the run's `log.csv`.
-    """
-
-    _EVERY = 50
-    _LINE_SECONDS = 30.0
-
-    def __init__(self, iterations: int, log: Path) -> None:
-        self._iterations = iterations
-        self._log_path = log
-        self._losses: list[float] = []
-        self._norms: list[float] = []
-        self._accuracy: dict[str, float] = {}
-        self._last_line = -self._LINE_SECONDS
-        self._rich: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        new = not self._log_path.exists()
-        self._log = self._log_path.open("a", encoding="utf-8")
-        if new:
-            self._log.write(
-                "iteration,loss,gradient_norm,seconds_per_iteration,jaccard,"
-                "rmse_lateral_nm,rmse_axial_nm,density_bias\n"
-            )
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            self._rich = Progress(
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                BarColumn(bar_width=30),
-                TextColumn("{task.description}"),
-                console=Console(stderr=True),
-            )
-            self._rich.start()
-            self._task = self._rich.add_task("starting", total=self._iterations)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._log.close()
-        if self._rich is not None:
-            self._rich.stop()
-
-    def update(self, progress: Progress) -> None:
-        """Take one iteration's progress."""
-        self._losses.append(progress.loss)
-        self._norms.append(progress.gradient_norm)
-        if progress.validation is not None:
-            self._accuracy = progress.validation
-        last = progress.iteration == progress.iterations
-        due = progress.iteration % self._EVERY == 0 or last
-        if due or progress.validation is not None:
-            self._write_row(progress)
-        if due:
-            self._show(progress)
-            self._losses, self._norms = [], []
-
-    def _write_row(self, progress: Progress) -> None:
-        measures = progress.validation or {}
-        values = [
-            f"{progress.iteration}",
-            f"{sum(self._losses) / len(self._losses):.6g}",
-            f"{sum(self._norms) / len(self._norms):.6g}",
-            f"{progress.seconds_per_iteration:.4g}",
-        ]
-        for key in ("jaccard", "rmse_lateral_nm", "rmse_axial_nm", "density_bias"):
-            values.append(f"{measures[key]:.5g}" if key in measures else "")
-        self._log.write(",".join(values) + "\n")
-        self._log.flush()
-
-    def _show(self, progress: Progress) -> None:
-        parts = [f"loss {sum(self._losses) / len(self._losses):.1f}"]
-        if self._accuracy:
-            parts.append(f"Jaccard {self._accuracy['jaccard']:.3f}")
-            if math.isfinite(self._accuracy["rmse_lateral_nm"]):
-                parts.append(
-                    f"RMSE {self._accuracy['rmse_lateral_nm']:.0f} nm lateral, "
-                    f"{self._accuracy['rmse_axial_nm']:.0f} nm axial"
-                )
-        parts.append(f"{_duration(progress.seconds_left)} left")
-        text = "  ".join(parts)
-        if self._rich is not None:
-            self._rich.update(
-                self._task, completed=progress.iteration, description=text
-            )
-        elif time.monotonic() - self._last_line >= self._LINE_SECONDS:
-            self._last_line = time.monotonic()
-            note(f"{progress.iteration}/{progress.iterations}  {text}")
-
-
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min" if minutes else f"{int(seconds)} s"
+        trainer.train(report, until=asked.until, interrupted=stop)
+    if trainer.finished:
+        if trainer.stopped_early:
+            note(f"stopped early at iteration {trainer.iteration}: no gain any more")
+        next_step(*after)
+        return None
+    if stop.number is not None:
+        note(f"stopped; checkpoint of iteration {trainer.iteration} is in {folder}")
+        next_step(*asked.words())
+        return 128 + stop.number
+    note(f"stopped at iteration {trainer.iteration} of {trainer.iterations}, as asked")
+    next_step(*asked.words())
+    return None

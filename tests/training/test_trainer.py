@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from blinkloop.errors import BlinkloopError, InputError
+from blinkloop.training.progress import Progress
 from blinkloop.training.recipe import Recipe, ScheduleSettings
 from blinkloop.training.recipes import bundled_recipes, load_recipe
+from blinkloop.training.schedule import learning_rate
 from blinkloop.training.simulate import Simulator
 from blinkloop.training.targets import to_targets
-from blinkloop.training.trainer import Progress, Trainer, learning_rate
+from blinkloop.training.trainer import Trainer
 from blinkloop.training.validate import Validation
 
 

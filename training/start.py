@@ -1,0 +1,127 @@
+"""Weights to begin with: fine-tuning a trained network for another recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from blinkloop.errors import InputError
+from blinkloop.schema import Architecture, Scaling
+from blinkloop.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, recipe_of
+from blinkloop.training.network import TwoStageNetwork
+from blinkloop.training.recipe import Recipe
+
+__all__ = ["StartWeights", "fine_tuned", "start_from_run"]
+
+_SHAPE = ("features", "depth", "stem_stride")
+
+
+@dataclass(frozen=True, slots=True)
+class StartWeights:
+    """A trained network to begin with.
+
+    Parameters
+    ----------
+    weights
+        Its state dict.
+    architecture
+        Its shape.
+    scaling
+        Its network units.
+    source
+        Where it is from, for people and the record of the run.
+    """
+
+    weights: Mapping[str, Tensor]
+    architecture: Architecture
+    scaling: Scaling
+    source: str
+
+
+def start_from_run(path: Path) -> StartWeights:
+    """The averaged weights of a run folder or checkpoint.
+
+    Raises
+    ------
+    InputError
+        No checkpoint of this version there.
+    """
+    file = path / CHECKPOINT_FILE if path.is_dir() else path
+    state = load_checkpoint(file)
+    recipe = recipe_of(state, file)
+    return StartWeights(
+        state["averaged"], recipe.architecture, recipe.scaling(), str(path)
+    )
+
+
+def fine_tuned(
+    start: StartWeights, recipe: Recipe
+) -> tuple[Recipe, dict[str, Tensor], list[str]]:
+    """Recipe and weights to go on with.
+
+    The units of the network stay those of the source, so that its first loss on the
+    recipe is the source's own. Only a quantity whose largest value is beyond the
+    source's gets the recipe's unit, and the last layer of its head is changed so that
+    values far below the largest stay as they were (sigmoid(a + ln r) = r sigmoid(a) and
+    tanh(r a) = r tanh(a) for small values; r = old / new largest value).
+
+    Returns
+    -------
+    The recipe with `network_units`, the state dict, and a line per changed unit.
+
+    Raises
+    ------
+    InputError
+        The source has another architecture.
+    """
+    got, wanted = start.architecture, recipe.architecture
+    for key in _SHAPE:
+        if getattr(got, key) != getattr(wanted, key):
+            raise InputError(
+                f"{start.source}: its {key} is {getattr(got, key)}, the recipe "
+                f"asks for {getattr(wanted, key)}; set architecture.{key}: "
+                f"{getattr(got, key)} in the recipe, or train without --from"
+            )
+    expected = TwoStageNetwork(wanted).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in start.weights.items()}
+    if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
+        raise InputError(
+            f"{start.source}: its weights are not those of its architecture; export or "
+            f"train it again"
+        )
+    weights = {name: value.detach().clone() for name, value in start.weights.items()}
+    needed, update, said = recipe.scaling(), dict[str, Any](), []
+    for unit in ("photons_max", "z_max_nm", "background_max"):
+        old, new = getattr(start.scaling, unit), getattr(needed, unit)
+        if new > old:
+            _rescale(weights, unit, old / new, wanted.stem_stride**2)
+            update[unit] = new
+            said.append(f"{unit} grows from {old:.6g} to {new:.6g}; first guesses only")
+    units = start.scaling.model_copy(update=update)
+    if units == needed:
+        return recipe, weights, said
+    return recipe.model_copy(update={"network_units": units}), weights, said
+
+
+def _rescale(weights: dict[str, Tensor], unit: str, ratio: float, repeats: int) -> None:
+    """Make one quantity and its sigma `ratio` times what they were, to first order."""
+
+    def rows(channel: int) -> slice:
+        return slice(channel * repeats, (channel + 1) * repeats)
+
+    shift = math.log(ratio)
+    if unit == "background_max":
+        weights["head_background.out.bias"] += shift
+        return
+    channel = {"photons_max": 0, "z_max_nm": 3}[unit]
+    weights["head_sigma.out.bias"][rows(channel)] += shift
+    if unit == "photons_max":
+        weights["head_position.out.bias"][rows(channel)] += shift
+    else:
+        weights["head_position.out.bias"][rows(channel)] *= ratio
+        weights["head_position.out.weight"][rows(channel)] *= ratio
