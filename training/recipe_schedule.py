@@ -23,6 +23,9 @@ class ScheduleSettings(BaseModel):
         2, ge=1, description="Consecutive target frames; two more are context."
     )
     patch_px: int = Field(40, ge=8, description="Height and width of the movies.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: hidden layers by Muon, the rest by AdamW."
+    )
     learning_rate: float = Field(6e-4, gt=0)
     schedule: Literal["cosine", "step", "wsd"] = Field(
         "cosine", description="wsd: warm-up, stable, decay; can be prolonged."
