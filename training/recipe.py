@@ -15,54 +15,21 @@ from blinkloop.schema import (
     GaussianPsfSettings,
     PsfSettings,
     Scaling,
-    TrainingRanges,
 )
+from blinkloop.training.recipe_sample import CameraVariation, SampleSettings
 from blinkloop.training.recipe_schedule import ScheduleSettings
 
-__all__ = ["LossSettings", "Recipe", "SampleSettings", "ScheduleSettings"]
+__all__ = [
+    "CameraVariation",
+    "LossSettings",
+    "Recipe",
+    "SampleSettings",
+    "ScheduleSettings",
+]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SampleSettings(_Strict):
-    """What the simulated samples look like. Ranges are drawn log-uniformly."""
-
-    photons: tuple[float, float] = Field(
-        (1000.0, 6000.0), description="Mean photons of an emitter in a full frame."
-    )
-    photons_relative_sd: float = Field(
-        0.2, ge=0, description="SD between emitters of one movie, relative."
-    )
-    background_photons: tuple[float, float] = Field(
-        (5.0, 60.0), description="Per pixel and frame."
-    )
-    background_structure: float = Field(
-        0.2, ge=0, lt=1, description="Largest relative slope across the patch."
-    )
-    density_per_um2: tuple[float, float] = Field(
-        (0.05, 2.0), description="Emitters touching a frame."
-    )
-    empty_fraction: float = Field(
-        0.03, ge=0, le=1, description="Share of movies without any emitter."
-    )
-    on_time_frames: tuple[float, float] = Field((2.0, 6.0), description="Mean on-time.")
-    margin_px: int = Field(
-        10, ge=0, description="Emitters this far outside send light into the frame."
-    )
-    photons_floor: float = Field(
-        50.0, ge=0, description="Dimmer emitters are light, but not targets."
-    )
-
-    def training_ranges(self) -> TrainingRanges:
-        """The ranges a model card names."""
-        return TrainingRanges(
-            photons=self.photons,
-            background_photons=self.background_photons,
-            density_per_um2=(0.0, self.density_per_um2[1]),
-            on_time_frames=self.on_time_frames,
-        )
 
 
 class LossSettings(_Strict):
@@ -94,6 +61,9 @@ class Recipe(_Strict):
     architecture: Architecture = Architecture()
     psf: PsfSettings = GaussianPsfSettings()
     camera: CameraSettings = CameraSettings()
+    camera_variation: CameraVariation | None = Field(
+        None, description="Cameras drawn movie by movie in place of `camera`."
+    )
     sample: SampleSettings = SampleSettings()
     loss: LossSettings = LossSettings()
     schedule: ScheduleSettings = ScheduleSettings()
@@ -121,13 +91,14 @@ class Recipe(_Strict):
         low, high = self.sample.photons
         sd = self.sample.photons_relative_sd
         bg_low, bg_high = self.sample.background_photons
+        uneven = self.sample.background_structure + self.sample.background_structure_max
         z_max = max(abs(z) for z in self.psf.z_range_nm)
         return Scaling(
             input_offset_photons=(bg_low * bg_high) ** 0.5,
             input_scale_photons=(low * high) ** 0.5 / 50.0,
             photons_max=high * (1 + 3 * sd),
             z_max_nm=1.2 * z_max if z_max > 0 else 1.0,
-            background_max=1.2 * bg_high * (1 + self.sample.background_structure),
+            background_max=1.2 * bg_high * (1 + uneven),
         )
 
     @classmethod

@@ -2,22 +2,33 @@
 
 The generator is seeded by (seed, stream, iteration): a resumed training sees the very
 batches it would have seen without the interruption.
+
+Shapes: S movies, T frames each, H x W px.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop.errors import InputError
-from blinkloop.optics import Camera, GaussianPsf
+from blinkloop.optics import Camera
 from blinkloop.optics.scene import SceneSettings, simulate_scene
-from blinkloop.schema import GaussianPsfSettings
+from blinkloop.optics.varied import VariedCamera
+from blinkloop.schema import VariedGaussianPsfSettings
+from blinkloop.training.microscopes import (
+    camera_of,
+    draw_camera,
+    footprint_px,
+    psf_of,
+)
 from blinkloop.training.recipe import Recipe
 
-__all__ = ["Batch", "Simulator"]
+__all__ = ["Batch", "Conditions", "Simulator", "simulate_movies"]
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +43,8 @@ class Batch:
         (S, H, W) expected background photons.
     emitters
         `EMITTER_DTYPE` rows with `frame` = movie * T + frame in the movie; all whose
-        light is in the frames, also outside the field or below the photon floor.
+        light is in the frames, also outside the field or below the photon floor. For a
+        network without z (z range (0, 0)), z is 0, wherever the emitter was drawn.
     """
 
     frames: npt.NDArray[np.float32]
@@ -41,48 +53,151 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """Mean values of each movie, (S,) each; see `simulate_scene`."""
+
+    density_per_um2: Floats
+    photons: Floats
+    background_photons: Floats
+    on_time_frames: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Simulator:
-    """Draws batches for a recipe."""
+    """Draws batches for a recipe.
+
+    Parameters
+    ----------
+    recipe
+        What to simulate.
+    folder
+        Paths in the recipe (a measured PSF) are relative to it.
+    """
 
     recipe: Recipe
+    folder: Path = Path()
 
     def batch(self, iteration: int, *, stream: int = 0) -> Batch:
         """Batch number `iteration` of random stream `stream` (0 = training)."""
         rng = np.random.default_rng([self.recipe.seed, stream, iteration])
         schedule, sample = self.recipe.schedule, self.recipe.sample
-        psf, movies = self.recipe.psf, schedule.batch
-        if not isinstance(psf, GaussianPsfSettings):
-            raise InputError(
-                f"no simulator for the PSF kind {psf.kind!r}; use kind: gaussian"
-            )
+        movies = schedule.batch
         density = _log_uniform(rng, sample.density_per_um2, movies)
         density[rng.random(movies) < sample.empty_fraction] = 0.0
-        camera = Camera(self.recipe.camera)
-        scene = simulate_scene(
-            rng,
-            GaussianPsf(psf),
-            camera,
-            SceneSettings(
-                n_frames=schedule.targets_per_movie + 2,
-                height_px=schedule.patch_px,
-                width_px=schedule.patch_px,
-                pixel_size_nm=self.recipe.camera.pixel_size_nm,
-                z_range_nm=psf.z_range_nm,
-                margin_px=sample.margin_px,
-                photons_relative_sd=sample.photons_relative_sd,
-                background_structure=sample.background_structure,
-            ),
-            density_per_um2=density,
-            photons=_log_uniform(rng, sample.photons, movies),
-            background_photons=_log_uniform(rng, sample.background_photons, movies),
-            on_time_frames=_log_uniform(rng, sample.on_time_frames, movies),
+        conditions = Conditions(
+            density,
+            _log_uniform(rng, sample.photons, movies),
+            _log_uniform(rng, sample.background_photons, movies),
+            _log_uniform(rng, sample.on_time_frames, movies),
         )
-        photons = camera.backward(scene.frames_adu)
-        return Batch(photons, scene.background, scene.emitters)
+        return simulate_movies(
+            self.recipe,
+            rng,
+            conditions,
+            n_frames=schedule.targets_per_movie + 2,
+            folder=self.folder,
+        )
+
+
+def simulate_movies(
+    recipe: Recipe,
+    rng: np.random.Generator,
+    conditions: Conditions,
+    *,
+    n_frames: int,
+    folder: Path = Path(),
+) -> Batch:
+    """Movies of a recipe's PSF, cameras and background under given conditions.
+
+    Parameters
+    ----------
+    recipe
+        What to simulate; patches have the size of its schedule.
+    rng
+        Source of all randomness.
+    conditions
+        One entry per movie. Photons below `signal_to_noise_min` are drawn again.
+    n_frames
+        Length of each movie.
+    folder
+        Paths in the recipe are relative to it.
+    """
+    sample, size = recipe.sample, recipe.schedule.patch_px
+    movies = conditions.photons.shape[0]
+    flat = recipe.psf.z_range_nm[0] == recipe.psf.z_range_nm[1]
+    z_range = recipe.psf.z_range_nm
+    if isinstance(recipe.psf, VariedGaussianPsfSettings):
+        z_range = recipe.psf.emitter_z_range_nm
+    psf = psf_of(recipe.psf, rng, movies, n_frames, folder)
+    camera: Camera | VariedCamera = camera_of(recipe)
+    if recipe.camera_variation is not None:
+        camera = draw_camera(recipe, rng, movies, n_frames)
+    photons = conditions.photons
+    if sample.signal_to_noise_min > 0:
+        area = footprint_px(psf, movies)
+        photons = _visible(recipe, rng, conditions, area, camera)
+    scene = simulate_scene(
+        rng,
+        psf,
+        camera,
+        SceneSettings(
+            n_frames=n_frames,
+            height_px=size,
+            width_px=size,
+            pixel_size_nm=recipe.camera.pixel_size_nm,
+            z_range_nm=z_range,
+            margin_px=sample.margin_px,
+            photons_relative_sd=sample.photons_relative_sd,
+            background_structure=sample.background_structure,
+            background_structure_max=sample.background_structure_max,
+            background_structure_px=sample.background_structure_px,
+        ),
+        density_per_um2=conditions.density_per_um2,
+        photons=photons,
+        background_photons=conditions.background_photons,
+        on_time_frames=conditions.on_time_frames,
+    )
+    adu = scene.frames_adu
+    frames = camera.backward(adu.reshape(-1, size, size)).reshape(adu.shape)
+    if flat:
+        scene.emitters["z_nm"] = 0.0
+    return Batch(frames, scene.background, scene.emitters)
+
+
+def _visible(
+    recipe: Recipe,
+    rng: np.random.Generator,
+    conditions: Conditions,
+    area_px: Floats,
+    camera: Camera | VariedCamera,
+) -> Floats:
+    """Mean photons, drawn again where the mean emitter drowns in noise.
+
+    An emitter of N photons on a footprint of A = 1 / sum(PSF^2) px (4 pi s^2 for a
+    Gaussian) has the signal-to-noise ratio q = N / sqrt(f N + A (f b + r^2)); f = 2 is
+    the excess noise of an EM register. Solved for N.
+    """
+    shape = conditions.photons.shape
+    if isinstance(camera, VariedCamera):
+        excess = 1.0 + camera.multiplied.reshape(shape[0], -1)[:, 0]
+        read = camera.read_noise_e.reshape(shape[0], -1)[:, 0]
+    else:
+        s = camera.settings
+        excess = np.full(shape, 2.0 if s.kind == "emccd" else 1.0)
+        effective = s.read_noise_e / (s.em_gain if s.kind == "emccd" else 1.0)
+        read = np.full(shape, 0.0 if s.kind == "ideal" else effective)
+    q2 = recipe.sample.signal_to_noise_min**2
+    dark = area_px * (excess * conditions.background_photons + read**2)
+    needed = 0.5 * (q2 * excess + np.sqrt((q2 * excess) ** 2 + 4.0 * q2 * dark))
+    high = recipe.sample.photons[1]
+    low = np.minimum(needed, high)
+    again = low * (high / low) ** rng.random(shape)
+    photons: Floats = np.where(conditions.photons < needed, again, conditions.photons)
+    return photons
 
 
 def _log_uniform(
     rng: np.random.Generator, limits: tuple[float, float], count: int
-) -> npt.NDArray[np.float64]:
+) -> Floats:
     low, high = np.log(limits[0]), np.log(limits[1])
     return np.exp(rng.uniform(low, high, count))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from blinkloop.errors import InputError
 from blinkloop.metrics import accuracy
-from blinkloop.optics import Camera, GaussianPsf
-from blinkloop.optics.scene import SceneSettings, simulate_scene
-from blinkloop.schema import DetectionSettings, GaussianPsfSettings
+from blinkloop.schema import DetectionSettings, VariedGaussianPsfSettings
 from blinkloop.training.detection import localize, physical_scale
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import Recipe
-from blinkloop.training.targets import in_field
+from blinkloop.training.simulate import Conditions, simulate_movies
+from blinkloop.training.targets import in_field, scaled_frames
 
 __all__ = ["Validation"]
 
@@ -35,52 +34,48 @@ class Validation:
         Its geometric mean photons, background, on-time, and density.
     density_per_um2
         Emitters per frame; None: geometric mean of the recipe's.
+    folder
+        Paths in the recipe (a measured PSF) are relative to it.
     """
 
     recipe: Recipe
     density_per_um2: float | None = None
+    folder: Path = Path()
 
     def __call__(self, network: TwoStageNetwork) -> dict[str, float]:
         """Jaccard index, RMSE in nm, and bias of the density (relative)."""
         recipe, sample = self.recipe, self.recipe.sample
-        if not isinstance(recipe.psf, GaussianPsfSettings):
-            raise InputError(f"no simulator for the PSF kind {recipe.psf.kind!r}")
         rng = np.random.default_rng([recipe.seed, _STREAM])
-        size = recipe.schedule.patch_px
-        camera = Camera(recipe.camera)
+        size, movies = recipe.schedule.patch_px, self._movies()
         density = self.density_per_um2 or _middle(sample.density_per_um2)
-        scene = simulate_scene(
+        level = recipe.model_copy(
+            update={"sample": sample.model_copy(update={"background_structure": 0.0})}
+        )
+        batch = simulate_movies(
+            level,
             rng,
-            GaussianPsf(recipe.psf),
-            camera,
-            SceneSettings(
-                n_frames=_TARGETS + 2,
-                height_px=size,
-                width_px=size,
-                pixel_size_nm=recipe.camera.pixel_size_nm,
-                z_range_nm=recipe.psf.z_range_nm,
-                margin_px=sample.margin_px,
-                photons_relative_sd=sample.photons_relative_sd,
+            Conditions(
+                density_per_um2=np.full(movies, density),
+                photons=np.full(movies, _middle(sample.photons)),
+                background_photons=np.full(movies, _middle(sample.background_photons)),
+                on_time_frames=np.full(movies, _middle(sample.on_time_frames)),
             ),
-            density_per_um2=np.full(_MOVIES, density),
-            photons=np.full(_MOVIES, _middle(sample.photons)),
-            background_photons=np.full(_MOVIES, _middle(sample.background_photons)),
-            on_time_frames=np.full(_MOVIES, _middle(sample.on_time_frames)),
+            n_frames=_TARGETS + 2,
+            folder=self.folder,
         )
         scaling = recipe.scaling()
-        frames = torch.from_numpy(camera.backward(scene.frames_adu))
-        frames = (frames - scaling.input_offset_photons) / scaling.input_scale_photons
+        frames = scaled_frames(batch, scaling)
         device = next(network.parameters()).device
         scale = torch.tensor(physical_scale(scaling), device=device)[:, None, None]
         found = []
         expected_count = 0.0
-        for movie in range(_MOVIES):
+        for movie in range(movies):
             triples = frames[movie].unfold(0, 3, 1).permute(0, 3, 1, 2).to(device)
             maps = network(triples.contiguous()) * scale
             expected_count += float(maps[:, 0].sum())
             first = movie * (_TARGETS + 2) + 1
             found.append(localize(maps, DetectionSettings(), first_frame=first))
-        rows = scene.emitters
+        rows = batch.emitters
         place = rows["frame"] % (_TARGETS + 2)
         inner = (place >= 1) & (place <= _TARGETS)
         truth = rows[inner & in_field(rows, size, size, sample.photons_floor)]
@@ -91,6 +86,12 @@ class Validation:
             "rmse_axial_nm": result.rmse_axial_nm,
             "density_bias": expected_count / max(len(truth), 1) - 1.0,
         }
+
+    def _movies(self) -> int:
+        """More movies where each has its own microscope."""
+        varied = isinstance(self.recipe.psf, VariedGaussianPsfSettings)
+        many = varied or self.recipe.camera_variation is not None
+        return 4 * _MOVIES if many else _MOVIES
 
 
 def _middle(limits: tuple[float, float]) -> float:

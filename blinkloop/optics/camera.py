@@ -16,7 +16,7 @@ import numpy as np
 from blinkloop.optics._namespace import Array, array_namespace, full_like_dtype
 from blinkloop.schema import CameraSettings
 
-__all__ = ["Camera"]
+__all__ = ["Camera", "draw_gamma", "draw_normal", "draw_poisson"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Camera:
         s = self.settings
         xp = array_namespace(photons)
         expected = s.quantum_efficiency * photons + s.spurious_e
-        electrons = _poisson(xp, expected, rng)
+        electrons = draw_poisson(xp, expected, rng)
         if s.kind == "emccd":
-            electrons = _gamma(xp, electrons, s.em_gain, rng)
+            electrons = draw_gamma(xp, electrons, s.em_gain, rng)
         if s.kind != "ideal":
             noise = self._fact(self.read_noise_map_e, s.read_noise_e, photons)
-            electrons = electrons + noise * _normal(xp, electrons, rng)
+            electrons = electrons + noise * draw_normal(xp, electrons, rng)
         per_adu = self._fact(self.e_per_adu_map, s.e_per_adu, photons)
         offset = self._fact(self.offset_map_adu, s.baseline_adu, photons)
         adu = xp.floor(electrons / per_adu + offset)
@@ -73,19 +73,21 @@ class Camera:
         return (electrons - s.spurious_e) / s.quantum_efficiency
 
 
-def _poisson(xp: Any, expected: Array, rng: Any) -> Array:
+def draw_poisson(xp: Any, expected: Array, rng: Any) -> Array:
+    """Poisson numbers in the dtype of their means; `xp` is numpy or torch."""
     if xp is np:
         return rng.poisson(expected).astype(expected.dtype)
     return xp.poisson(expected, generator=rng)
 
 
-def _normal(xp: Any, like: Array, rng: Any) -> Array:
+def draw_normal(xp: Any, like: Array, rng: Any) -> Array:
+    """Standard normal numbers in the shape and dtype of `like`."""
     if xp is np:
         return rng.standard_normal(like.shape, dtype=np.float32).astype(like.dtype)
     return xp.randn(like.shape, dtype=like.dtype, device=like.device, generator=rng)
 
 
-def _gamma(xp: Any, electrons: Array, gain: float, rng: Any) -> Array:
+def draw_gamma(xp: Any, electrons: Array, gain: float, rng: Any) -> Array:
     """Multiplied electrons; 0 stays 0."""
     if xp is np:
         multiplied = rng.standard_gamma(np.maximum(electrons, 1e-6)) * gain

@@ -9,14 +9,16 @@ Shapes: S movies, T frames each, H x W px, E emitter rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from blinkloop.optics._namespace import Array
+from blinkloop.optics.background import background_maps
 from blinkloop.optics.blinking import bin_to_frames, sample_blinks
 from blinkloop.optics.camera import Camera
+from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
 from blinkloop.schema import EMITTER_DTYPE
 
 __all__ = ["Psf", "Scene", "SceneSettings", "simulate_scene"]
@@ -58,6 +60,10 @@ class SceneSettings:
         SD of the flux between emitters of a movie, relative.
     background_structure
         Largest relative slope of the background across the field.
+    background_structure_max
+        Largest relative amplitude of smooth structure in the background.
+    background_structure_px
+        Distances of the nodes of that structure, see `optics.background`.
     """
 
     n_frames: int
@@ -68,6 +74,8 @@ class SceneSettings:
     margin_px: int = 10
     photons_relative_sd: float = 0.2
     background_structure: float = 0.0
+    background_structure_max: float = 0.0
+    background_structure_px: tuple[float, float] = (8.0, 40.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +100,8 @@ class Scene:
 
 def simulate_scene(
     rng: np.random.Generator,
-    psf: Psf,
-    camera: Camera,
+    psf: Psf | VariedGaussianPsf,
+    camera: Camera | VariedCamera,
     settings: SceneSettings,
     *,
     density_per_um2: npt.NDArray[np.float64],
@@ -103,8 +111,9 @@ def simulate_scene(
 ) -> Scene:
     """Draw S movies; the four (S,) arrays hold the mean values of each.
 
-    `density_per_um2` counts emitters that touch a frame; `photons` is the mean flux per
-    frame while on; `background_photons` per pixel and frame.
+    A PSF or camera that varies has S x T entries, movie by movie. `density_per_um2`
+    counts emitters that touch a frame; `photons` is the mean flux per frame while on;
+    `background_photons` per pixel and frame.
     """
     s = settings
     margin, height, width = s.margin_px, s.height_px, s.width_px
@@ -129,8 +138,18 @@ def simulate_scene(
     rows["id"], rows["frame"] = emitter, movie * s.n_frames + frame
     rows["x_px"], rows["y_px"] = x[emitter], y[emitter]
     rows["z_nm"], rows["photons"] = z[emitter], light
-    rows["background_photons"] = background_photons[movie]
-    background = _background(rng, background_photons, s)
+    background = background_maps(
+        rng,
+        background_photons,
+        height,
+        width,
+        slope_max=s.background_structure,
+        structure_max=s.background_structure_max,
+        structure_px=s.background_structure_px,
+    )
+    rows["background_photons"] = background[
+        movie, _pixel(rows["y_px"], height), _pixel(rows["x_px"], width)
+    ]
     total = density_per_um2.shape[0] * s.n_frames
     rows = rows[np.argsort(rows["frame"], kind="stable")]
     frames = np.empty((total, height, width), np.float32)
@@ -138,7 +157,13 @@ def simulate_scene(
         last = min(first + _FRAMES_AT_ONCE, total)
         low, high = np.searchsorted(rows["frame"], [first, last])
         part = rows[low:high]
-        expected = psf.render(
+        formed = psf
+        noisy = camera
+        if isinstance(psf, VariedGaussianPsf):
+            formed = psf.for_frames(first, last)
+        if isinstance(camera, VariedCamera):
+            noisy = camera.for_frames(first, last)
+        expected = formed.render(
             part["x_px"].astype(np.float32),
             part["y_px"].astype(np.float32),
             part["z_nm"],
@@ -149,22 +174,12 @@ def simulate_scene(
             width,
         )
         expected += background[np.arange(first, last) // s.n_frames]
-        frames[first:last] = camera.forward(expected, rng)
+        frames[first:last] = noisy.forward(expected, rng)
     shape = (-1, s.n_frames, height, width)
     return Scene(frames.reshape(shape), background, rows)
 
 
-def _background(
-    rng: np.random.Generator, level: npt.NDArray[np.float64], settings: SceneSettings
-) -> npt.NDArray[np.float32]:
-    """A level and a slope per movie: real background is not flat."""
-    shape = (level.shape[0], 1, 1)
-    direction = rng.uniform(0, 2 * np.pi, shape)
-    strength = rng.uniform(0, settings.background_structure, shape)
-    v = np.linspace(-1, 1, settings.height_px)[None, :, None]
-    u = np.linspace(-1, 1, settings.width_px)[None, None, :]
-    tilt = (np.cos(direction) * u + np.sin(direction) * v) / np.sqrt(2)
-    plane: npt.NDArray[np.float32] = (
-        level[:, None, None] * (1 + strength * tilt)
-    ).astype(np.float32)
-    return plane
+def _pixel(position_px: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
+    """Index of the nearest pixel of the frame along one axis."""
+    nearest = np.floor(position_px + 0.5).astype(np.int64)
+    return np.clip(nearest, 0, size - 1)

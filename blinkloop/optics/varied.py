@@ -1,0 +1,137 @@
+"""PSFs and cameras that differ from frame to frame, for networks that serve many.
+
+A stack of frames of several microscopes is drawn in one go: every fact is an array
+with one entry per frame. `for_frames` gives the part for some of the frames.
+
+Shapes: F frames, H x W px, E emitters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from blinkloop.optics._namespace import Array, array_namespace, full_like_dtype
+from blinkloop.optics.camera import draw_gamma, draw_normal, draw_poisson
+from blinkloop.optics.gaussian import render_gaussians
+
+__all__ = ["VariedCamera", "VariedGaussianPsf"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VariedGaussianPsf:
+    """Pixel-integrated Gaussians whose width and astigmatism belong to the frame.
+
+    sigma_x(z) = s0 sqrt(1 + ((z + a)/d)^2), sigma_y(z) with z - a, as `GaussianPsf`.
+
+    Parameters
+    ----------
+    sigma0_px, astigmatism_nm, depth_nm
+        (F,) one entry per frame.
+    """
+
+    sigma0_px: Array
+    astigmatism_nm: Array
+    depth_nm: Array
+
+    def for_frames(self, first: int, last: int) -> VariedGaussianPsf:
+        """The PSFs of frames first .. last - 1, counted from 0."""
+        part = slice(first, last)
+        return VariedGaussianPsf(
+            self.sigma0_px[part], self.astigmatism_nm[part], self.depth_nm[part]
+        )
+
+    def sigmas_px(self, z_nm: Array, frame: Array) -> tuple[Array, Array]:
+        """Standard deviations (E,) along x and y, px, of emitters at z in a frame."""
+        s0 = full_like_dtype(self.sigma0_px, z_nm)[frame]
+        a = full_like_dtype(self.astigmatism_nm, z_nm)[frame]
+        d = full_like_dtype(self.depth_nm, z_nm)[frame]
+        up, down = (z_nm + a) / d, (z_nm - a) / d
+        return s0 * (1 + up * up) ** 0.5, s0 * (1 + down * down) ** 0.5
+
+    def render(
+        self,
+        x_px: Array,
+        y_px: Array,
+        z_nm: Array,
+        photons: Array,
+        frame: Array,
+        n_frames: int,
+        height: int,
+        width: int,
+    ) -> Array:
+        """(n_frames, height, width) expected photons, as `GaussianPsf.render`."""
+        xp = array_namespace(x_px)
+        known = xp.clip(frame, 0, self.sigma0_px.shape[0] - 1)
+        sigma_x, sigma_y = self.sigmas_px(z_nm, known)
+        return render_gaussians(
+            x_px, y_px, sigma_x, sigma_y, photons, frame, n_frames, height, width
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VariedCamera:
+    """Cameras whose facts belong to the frame, in photoelectrons.
+
+    Electrons are counted before multiplication, so an EMCCD of gain g with read noise
+    r and e_per_adu k appears with r / g and k / g: only the excess noise tells it from
+    another camera. Quantum efficiency is 1.
+
+    Parameters
+    ----------
+    multiplied
+        (F,) bool: EM register, whose excess noise doubles the variance of shot noise.
+    read_noise_e, spurious_e, e_per_adu, baseline_adu
+        (F, 1, 1), or (F, H, W) for maps. `baseline_adu` is the mean of dark frames
+        without spurious charge.
+    saturation_adu
+        Largest value of the ADC.
+    """
+
+    multiplied: Array
+    read_noise_e: Array
+    spurious_e: Array
+    e_per_adu: Array
+    baseline_adu: Array
+    saturation_adu: float = 65535.0
+
+    def for_frames(self, first: int, last: int) -> VariedCamera:
+        """The cameras of frames first .. last - 1, counted from 0."""
+        part = slice(first, last)
+        return VariedCamera(
+            self.multiplied[part],
+            self.read_noise_e[part],
+            self.spurious_e[part],
+            self.e_per_adu[part],
+            self.baseline_adu[part],
+            self.saturation_adu,
+        )
+
+    def forward(self, photons: Array, rng: Any) -> Array:
+        """Expected photons (F, H, W) to whole ADU, float dtype of the input.
+
+        Rounds to the nearest number, so that the mean of dark frames is the baseline.
+        """
+        xp = array_namespace(photons)
+        spurious, read, per_adu, offset = (
+            full_like_dtype(fact, photons)
+            for fact in (
+                self.spurious_e,
+                self.read_noise_e,
+                self.e_per_adu,
+                self.baseline_adu,
+            )
+        )
+        electrons = draw_poisson(xp, photons + spurious, rng)
+        multiplied = xp.where(xp.asarray(self.multiplied))[0]
+        if multiplied.shape[0]:
+            electrons[multiplied] = draw_gamma(xp, electrons[multiplied], 1.0, rng)
+        electrons = electrons + read * draw_normal(xp, electrons, rng)
+        adu = xp.floor(electrons / per_adu + offset + 0.5)
+        return xp.clip(adu, 0, self.saturation_adu)
+
+    def backward(self, adu: Array) -> Array:
+        """ADU (F, H, W) to photons, same shape; may be negative."""
+        offset = full_like_dtype(self.baseline_adu, adu)
+        electrons = (adu - offset) * full_like_dtype(self.e_per_adu, adu)
+        return electrons - full_like_dtype(self.spurious_e, adu)

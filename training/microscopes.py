@@ -1,0 +1,112 @@
+"""The microscope of each simulated movie: PSF and camera, fixed or drawn.
+
+Shapes: S movies, T frames each; entries of varied PSFs and cameras are per frame,
+movie by movie.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.optics import Camera, GaussianPsf
+from blinkloop.optics.scene import Psf
+from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
+from blinkloop.schema import (
+    GaussianPsfSettings,
+    PsfSettings,
+    VariedGaussianPsfSettings,
+)
+from blinkloop.training.recipe import Recipe
+
+__all__ = ["camera_of", "draw_camera", "draw_psf", "footprint_px", "psf_of"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def psf_of(
+    settings: PsfSettings,
+    rng: np.random.Generator,
+    movies: int,
+    n_frames: int,
+    folder: Path,
+) -> Psf | VariedGaussianPsf:
+    """The PSF of a recipe; a range is drawn movie by movie."""
+    if isinstance(settings, VariedGaussianPsfSettings):
+        return draw_psf(settings, rng, movies, n_frames)
+    if isinstance(settings, GaussianPsfSettings):
+        return GaussianPsf(settings)
+    from blinkloop.optics.psf_file import load_psf
+
+    return load_psf(settings, folder=folder)
+
+
+def draw_psf(
+    settings: VariedGaussianPsfSettings,
+    rng: np.random.Generator,
+    movies: int,
+    n_frames: int,
+) -> VariedGaussianPsf:
+    """One PSF per movie: width log-uniform, the others uniform, a of either sign."""
+    low, high = np.log(settings.sigma0_px)
+    sigma0 = np.exp(rng.uniform(low, high, movies))
+    shift = rng.uniform(*settings.astigmatism_nm, movies)
+    shift *= rng.choice([-1.0, 1.0], movies)
+    shift[rng.random(movies) < settings.symmetric_fraction] = 0.0
+    depth = rng.uniform(*settings.depth_nm, movies)
+    return VariedGaussianPsf(
+        np.repeat(sigma0, n_frames),
+        np.repeat(shift, n_frames),
+        np.repeat(depth, n_frames),
+    )
+
+
+def camera_of(recipe: Recipe) -> Camera:
+    """The one camera of a recipe."""
+    return Camera(recipe.camera)
+
+
+def draw_camera(
+    recipe: Recipe, rng: np.random.Generator, movies: int, n_frames: int
+) -> VariedCamera:
+    """One camera per movie out of `recipe.camera_variation`."""
+    variation = recipe.camera_variation
+    if variation is None:
+        raise ValueError("the recipe has no camera_variation")
+    kind = rng.random(movies)
+    ideal = kind < variation.ideal_fraction
+    emccd = kind >= 1.0 - variation.emccd_fraction
+    read = np.where(
+        emccd,
+        rng.uniform(*variation.emccd_read_noise_e, movies),
+        rng.uniform(*variation.read_noise_e, movies),
+    )
+    read[ideal] = 0.0
+    spurious = np.where(emccd, rng.uniform(*variation.emccd_spurious_e, movies), 0.0)
+    low, high = np.log(variation.e_per_adu)
+    per_adu = np.exp(rng.uniform(low, high, movies))
+
+    def per_frame(values: Floats) -> Floats:
+        return np.repeat(values, n_frames)[:, None, None]
+
+    return VariedCamera(
+        multiplied=np.repeat(emccd, n_frames),
+        read_noise_e=per_frame(read),
+        spurious_e=per_frame(spurious),
+        e_per_adu=per_frame(per_adu),
+        baseline_adu=per_frame(np.full(movies, recipe.camera.baseline_adu)),
+        saturation_adu=float(2**recipe.camera.bit_depth - 1),
+    )
+
+
+def footprint_px(psf: Psf | VariedGaussianPsf, movies: int) -> Floats:
+    """(S,) pixels an emitter in focus is spread over: 1 / sum(PSF^2)."""
+    if isinstance(psf, VariedGaussianPsf):
+        sigma: Floats = psf.sigma0_px.reshape(movies, -1)[:, 0]
+        return 4.0 * np.pi * sigma**2
+    size, zero = 65, np.zeros(1, np.float32)
+    middle = zero + size // 2
+    image = psf.render(middle, middle, zero, zero + 1, np.zeros(1, int), 1, size, size)
+    return np.full(movies, 1.0 / float((image**2).sum()))
