@@ -18,17 +18,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import yaml
-from convert import median_shift, shifted
-from design import CAMERAS, DENSITIES, PHOTONS, SETS, Condition, grid
-from movies import BEAD_Z_NM, CHECK_FRAMES, make_beads, make_check, make_movie
-from peers import (
+from side_by_side.convert import is_misread, median_shift, shifted
+from side_by_side.design import CAMERAS, DENSITIES, PHOTONS, SETS, Condition, grid
+from side_by_side.movies import (
+    BEAD_Z_NM,
+    CHECK_FRAMES,
+    make_beads,
+    make_check,
+    make_movie,
+)
+from side_by_side.peers import (
     PEERS,
     Peer,
     calibration_jobs,
@@ -38,16 +45,16 @@ from peers import (
     read_result,
     run_jobs,
 )
-from report import write_report
-from scoring import apply, score, tune
+from side_by_side.report import write_report
+from side_by_side.scoring import Choice, apply, score, tune
 
 import blinkloop
 from blinkloop.cli._bundled import resolve_model
 from blinkloop.integrations.formats import read_live_store
 from blinkloop.runtime.model import read_model
 
-LARGEST_SHIFT_PX = 0.3
-"""A peer whose check is off by more has been misread: half a pixel, or swapped axes."""
+PILOT = ("ideal", 5000)
+"""Camera and photons at which a peer's variant is chosen for each density."""
 
 
 def say(text: str) -> None:
@@ -68,9 +75,8 @@ def run_ours(out: Path, model: Path, conditions: Sequence[Condition]) -> str:
     for condition in conditions:
         path = out / "results" / tool / f"{condition.name}.json"
         movie = make_movie(out / "movies", condition)
-        if path.exists():
-            if json.loads(path.read_text())["movie_sha256"] == movie.facts["sha256"]:
-                continue
+        if path.exists() and _same_movie(path, movie.facts["sha256"]):
+            continue
         record: dict[str, Any] = {
             "tool": tool,
             "version": f"blinkloop {blinkloop.__version__}",
@@ -132,26 +138,38 @@ def run_peer(
             version=version,
         )
 
-    tuning = {
-        condition: {
-            variant: job(variant, condition.tuning())
-            for variant in peer.variants[condition.dimensions]
+    def tuned(
+        wanted: Mapping[Condition, Sequence[str]],
+    ) -> dict[Condition, Choice | None]:
+        """Best settings for each condition among the variants named."""
+        items = {
+            condition: {name: job(name, condition.tuning()) for name in names}
+            for condition, names in wanted.items()
         }
-        for condition in conditions
+        flat = [item for by_name in items.values() for item in by_name.values()]
+        run_jobs(peer, python, flat, jobs, say)
+        found = {}
+        for condition, by_name in items.items():
+            tables = {}
+            for name, item in by_name.items():
+                table = read_result(peer, item)
+                if table is not None:
+                    moved = shifted(table.rows, shifts[condition.dimensions, name])
+                    tables[name] = replace(table, rows=moved)
+            movie = make_movie(out / "movies", condition.tuning())
+            assert movie.truth is not None
+            found[condition] = tune(condition.tuning(), movie.truth, tables)
+        return found
+
+    pilots = {c: replace(c, camera=PILOT[0], photons=PILOT[1]) for c in conditions}
+    best = tuned({p: list(peer.variants[p.dimensions]) for p in pilots.values()})
+    variants = {
+        c: [choice.variant]
+        if (choice := best[p])
+        else list(peer.variants[c.dimensions])
+        for c, p in pilots.items()
     }
-    flat = [job for by_variant in tuning.values() for job in by_variant.values()]
-    run_jobs(peer, python, flat, jobs, say)
-    choices = {}
-    for condition, by_variant in tuning.items():
-        tables = {}
-        for variant, item in by_variant.items():
-            table = read_result(peer, item)
-            if table is not None:
-                moved = shifted(table.rows, shifts[condition.dimensions, variant])
-                tables[variant] = type(table)(moved, table.scores, table.limits)
-        movie = make_movie(out / "movies", condition.tuning())
-        assert movie.truth is not None
-        choices[condition] = tune(condition.tuning(), movie.truth, tables)
+    choices = tuned(variants)
     say(f"{peer.name}: tuned for {len(choices)} conditions")
     tests = {c: job(choice.variant, c) for c, choice in choices.items() if choice}
     run_jobs(peer, python, list(tests.values()), jobs, say)
@@ -159,8 +177,8 @@ def run_peer(
         record: dict[str, Any] = {"tool": tool, "version": f"{peer.name} {version}"}
         record["error"] = None
         if choice is None:
-            errors = [facts_of(j) or {} for j in tuning[condition].values()]
-            record["error"] = f"no variant ran: {errors[0].get('error')}"
+            facts = facts_of(job(variants[condition][0], condition.tuning())) or {}
+            record["error"] = f"no variant ran: {facts.get('error')}"
         else:
             item = tests[condition]
             facts, table = facts_of(item), read_result(peer, item)
@@ -218,7 +236,7 @@ def check_peer(
         shift = median_shift(truth, rows)
         if dimensions == "2d":
             shift = (shift[0], shift[1], 0.0)
-        if max(abs(shift[0]), abs(shift[1])) > LARGEST_SHIFT_PX:
+        if is_misread(shift):
             raise SystemExit(
                 f"{tool}, {dimensions} {variant}: single emitters are off by "
                 f"{shift[0]:.2f}, {shift[1]:.2f} px; its coordinates are misread"
@@ -227,6 +245,10 @@ def check_peer(
         record[f"{dimensions} {variant}"] = {"shift_px_px_nm": shift, "n": len(rows)}
     keep(out / "results" / f"check-{tool}.json", record)
     return shifts
+
+
+def _same_movie(path: Path, sha256: str) -> bool:
+    return bool(json.loads(path.read_text())["movie_sha256"] == sha256)
 
 
 def _short(record: dict[str, Any]) -> str:
@@ -253,6 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="three densities, 5000 photons, ideal, 3D"
     )
+    parser.add_argument(
+        "--tools", nargs="+", choices=["ours", *PEERS], default=["ours", *PEERS]
+    )
     parser.add_argument("--docs", type=Path, help="put tables and figures there too")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -267,10 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_movie(out / "movies", condition)
     say(f"{len(conditions)} movies in {out / 'movies'}")
     model = resolve_model(options.model)
-    tools = [run_ours(out, model, conditions)]
+    tools = [run_ours(out, model, conditions if "ours" in options.tools else [])]
     for name in PEERS:
         python = getattr(options, f"{name}_python")
-        if python is not None:
+        if python is not None and name in options.tools:
             tools.append(run_peer(out, name, python, conditions))
         else:
             # What an earlier run of this peer left.

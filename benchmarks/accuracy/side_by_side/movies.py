@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from design import (
+
+from blinkloop.optics import Camera, GaussianPsf
+from blinkloop.optics.scene import SceneSettings, simulate_scene
+from blinkloop.schema import EMITTER_DTYPE, CameraSettings
+from side_by_side.design import (
     CAMERAS,
     FLUX_RELATIVE_SD,
     FRAME_PX,
@@ -21,10 +25,6 @@ from design import (
     SEED,
     Condition,
 )
-
-from blinkloop.optics import Camera, GaussianPsf
-from blinkloop.optics.scene import SceneSettings, simulate_scene
-from blinkloop.schema import EMITTER_DTYPE, CameraSettings
 
 __all__ = ["Movie", "make_beads", "make_check", "make_movie", "read_movie"]
 
@@ -119,7 +119,7 @@ def make_check(folder: Path, dimensions: str) -> Movie:
 
 
 def make_beads(folder: Path, *, first_z_nm: float) -> Movie:
-    """A z-stack of 16 beads, each plane one frame; z goes from `first_z_nm` to minus it.
+    """A z-stack of 16 beads, a plane a frame; z from `first_z_nm` to minus that.
 
     Beads are 50 px apart at different sub-pixel places and send 50,000 photons a plane
     onto an ideal camera: as good a calibration as a peer can get.

@@ -1,9 +1,10 @@
 """Scores of a table, and the settings a peer's user would find by trying.
 
-A peer is tuned for every condition anew, on a movie of its own: the variant (fit method
-and box), the detection threshold and the post-filters that give the best volume
-efficiency (2D: lateral). Few users can do that, for it takes the truth: the peers are
-given more than they get in practice. Our network runs with the threshold of its card.
+A peer is tuned on movies of other seeds for the best volume efficiency (2D: lateral):
+its variant (fit method and box) for every density, on the ideal camera at 5000 photons;
+its detection threshold and its post-filters for every condition anew. Few users can do
+that, for it takes the truth: the peers are given more than they get in practice. Our
+network runs with the threshold of its card.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from convert import PeerTable
-from design import FRAME_PX, PIXEL_SIZE_NM, RIM_PX, SEED, Condition
 
 from blinkloop.metrics import (
     Field,
@@ -24,6 +23,8 @@ from blinkloop.metrics import (
     pair_tables,
     paired_accuracy,
 )
+from side_by_side.convert import PeerTable
+from side_by_side.design import FRAME_PX, PIXEL_SIZE_NM, RIM_PX, SEED, Condition
 
 __all__ = ["MIN_PHOTONS", "Choice", "apply", "score", "tune"]
 
@@ -100,7 +101,7 @@ def _climb(
     best = replace(start, objective=_objective(condition, truth, apply(table, start)))
     if not len(table.rows):
         return best
-    thresholds = np.unique(np.quantile(values, np.linspace(0, 0.98, 36)))
+    thresholds = np.unique(np.quantile(values, np.linspace(0, 0.98, 60)))
     for _ in range(_ROUNDS):
         options = [replace(best, threshold=float(t)) for t in thresholds]
         best = _best(condition, truth, table, best, options)

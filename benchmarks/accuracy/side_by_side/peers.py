@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from convert import PeerTable, from_picasso, from_smappy
-from design import CAMERAS, FRAME_PX, PIXEL_SIZE_NM, Condition
-from movies import BEAD_STEP_NM, Movie
 
-__all__ = ["PEERS", "Peer", "calibration_jobs", "fit_job", "run_jobs"]
+from side_by_side.convert import PeerTable, from_picasso, from_smappy
+from side_by_side.design import CAMERAS, FRAME_PX, PIXEL_SIZE_NM, Condition
+from side_by_side.movies import BEAD_STEP_NM, Movie
+
+__all__ = [
+    "PEERS",
+    "Peer",
+    "calibration_jobs",
+    "expected_emitters",
+    "facts_of",
+    "fit_job",
+    "read_result",
+    "run_jobs",
+]
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,10 +57,10 @@ class Peer:
 
     def version(self, python: Path) -> str:
         """Installed in that environment."""
-        code = f"from importlib.metadata import version; print(version({self.distribution!r}))"
-        done = subprocess.run(
-            [str(python), "-c", code], capture_output=True, text=True, check=True
-        )
+        code = "import sys; from importlib.metadata import version as v; "
+        code += "print(v(sys.argv[1]))"
+        command = [str(python), "-c", code, self.distribution]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     def calibration(self, variant: dict[str, Any], folder: Path) -> Path | None:
@@ -69,12 +79,8 @@ def _picasso(methods: Sequence[str], boxes: Sequence[int]) -> dict[str, dict[str
     }
 
 
-# The filter's width 1.2 px is SMAPpy's default and 2 px nearer to this PSF's.
-_SMAPPY = {
-    f"filter {sigma:g}, box {box}": {"sigma_px": sigma, "box_px": box}
-    for sigma in (1.2, 2.0)
-    for box in (7, 9, 13)
-}
+# Its detection filter has the default width; its default box is 13 px.
+_SMAPPY = {f"box {box}": {"sigma_px": 1.2, "box_px": box} for box in (7, 9, 13)}
 
 PEERS = {
     "smappy": Peer(
@@ -193,7 +199,11 @@ def run_jobs(
     others go on in a new process.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    one = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    one = {
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     while left := [job for job in jobs if facts_of(job) is None]:
         for job in left:
             Path(job["out"]).parent.mkdir(parents=True, exist_ok=True)
@@ -203,22 +213,22 @@ def run_jobs(
         say(f"{peer.name}: {len(left)} jobs")
         at = None
         with log.open("a") as errors:
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 [str(python), str(peer.script), str(listing)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 env={**os.environ, **one},
-            )
-            assert process.stdout is not None
-            for line in process.stdout:
-                word, _, key = line.strip().partition(" ")
-                if word == "begin":
-                    at = key
-                elif word == "done":
-                    at = None
-                    say(f"{peer.name}: {key}")
-            code = process.wait()
+            ) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    word, _, key = line.strip().partition(" ")
+                    if word == "begin":
+                        at = key
+                    elif word == "done":
+                        at = None
+                        say(f"{peer.name}: {key}")
+            code = process.returncode
         if at is None and code == 0:
             return
         if at is None:

@@ -16,7 +16,16 @@ import numpy.typing as npt
 
 from blinkloop.schema import LOCALIZATION_DTYPE
 
-__all__ = ["PeerTable", "from_picasso", "from_smappy", "median_shift", "shifted"]
+__all__ = [
+    "PeerTable",
+    "from_picasso",
+    "from_smappy",
+    "is_misread",
+    "median_shift",
+    "shifted",
+]
+
+LARGEST_SHIFT_PX = 0.3
 
 Columns = Mapping[str, npt.NDArray[np.generic]]
 Floats = npt.NDArray[np.float64]
@@ -107,6 +116,11 @@ def median_shift(
         float(np.nanmedian(rows["y_px"] - true["y_px"])),
         float(np.nanmedian(rows["z_nm"] - true["z_nm"])),
     )
+
+
+def is_misread(shift: tuple[float, float, float]) -> bool:
+    """True for half a pixel or more of an axis mixed up: no matter of calibration."""
+    return not max(abs(shift[0]), abs(shift[1])) <= LARGEST_SHIFT_PX
 
 
 def shifted(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from design import SETS, Condition
+
+from side_by_side.design import SETS, Condition
 
 __all__ = ["gather", "margins", "markdown_table", "verdict", "write_report"]
 
@@ -40,7 +41,9 @@ _NAMES = {"ours": "blinkloop", "smappy": "SMAPpy", "picasso": "Picasso"}
 Row = dict[str, Any]
 
 
-def gather(out: Path, tools: Sequence[str], conditions: Sequence[Condition]) -> list[Row]:
+def gather(
+    out: Path, tools: Sequence[str], conditions: Sequence[Condition]
+) -> list[Row]:
     """One row per condition and tool; a tool that failed has its `error`."""
     rows = []
     for condition in conditions:
@@ -84,11 +87,15 @@ def markdown_table(rows: Sequence[Row], dimensions: str) -> str:
     """All conditions of a set; in a cell blinkloop / SMAPpy / Picasso."""
     order = [tool for tool in _NAMES if any(r["tool"] == tool for r in rows)]
     names = " / ".join(_NAMES[tool] for tool in order)
-    columns = [("E_vol, %", "efficiency_volume", 100), ("E_lat, %", "efficiency_lateral", 100)]
-    columns += [("Jaccard", "jaccard", 1), ("lateral, nm", "rmse_lateral_nm", 1)]
-    columns += [("axial, nm", "rmse_axial_nm", 1)]
+    columns = [
+        ("E_vol, %", "efficiency_volume", 100),
+        ("E_lat, %", "efficiency_lateral", 100),
+        ("Jaccard", "jaccard", 1),
+        ("lateral, nm", "rmse_lateral_nm", 1),
+        ("axial, nm", "rmse_axial_nm", 1),
+    ]
     if dimensions == "2d":
-        columns = [c for c in columns if c[1] not in ("efficiency_volume", "rmse_axial_nm")]
+        columns = columns[1:-1]
     lines = [f"Cells: {names}.", ""]
     heads = ["camera", "photons", "per um^2", *(c[0] for c in columns)]
     lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -162,8 +169,10 @@ def verdict(rows: Sequence[Row]) -> str:
         ("dense", lambda d: d >= DENSE_PER_UM2, WANTED_DENSE),
         ("sparse", lambda d: d <= SPARSE_PER_UM2, WANTED_SPARSE),
     ):
-        bound = ">= 1 per um^2: at least +20" if label == "dense" else (
-            "<= 0.1 per um^2: at least -2"
+        bound = (
+            ">= 1 per um^2: at least +20"
+            if label == "dense"
+            else ("<= 0.1 per um^2: at least -2")
         )
         for scope in ("all", "in the training range"):
             picked = [
@@ -181,7 +190,8 @@ def verdict(rows: Sequence[Row]) -> str:
             lines.append(
                 f"| {bound} | {scope} ({len(picked)}) | {values.min():+.1f} "
                 f"({worst['camera']}, {worst['photons']} photons, "
-                f"{worst['density_per_um2']:g} per um^2, {_NAMES[worst['better_peer']]})"
+                f"{worst['density_per_um2']:g} per um^2, "
+                f"{_NAMES[worst['better_peer']]})"
                 f" | {np.median(values):+.1f} | {good} of {len(picked)} | "
                 f"{'yes' if good == len(picked) else 'no'} |"
             )
@@ -258,7 +268,7 @@ def write_report(
     *,
     docs: Path | None = None,
 ) -> None:
-    """accuracy.csv, .json, .md and figures in `out`; in `docs` what accuracy.md marks."""
+    """accuracy.csv, .json, .md and figures in `out`; and in `docs` what it shows."""
     rows = gather(out, tools, conditions)
     if not rows:
         return

@@ -19,8 +19,8 @@ from pathlib import Path
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
-from picasso import io, localize, spline, zfit
 from picasso import __version__ as VERSION
+from picasso import io, localize, spline, zfit
 
 BEAD_NET_GRADIENT = 2000.0
 BEAD_BOX_PX = 13

@@ -61,7 +61,7 @@ def localize(job: dict) -> dict:
     sigma = job["variant"]["sigma_px"]
     image_filter = DoGFilter(sigma)
     filtered = image_filter(photons, n_threads=1)
-    frame, y, x, value = local_maxima(filtered, n_threads=1)
+    frame, _, _, value = local_maxima(filtered, n_threads=1)
     cutoff = 0.0
     if value.size > job["candidates"]:
         cutoff = float(np.partition(value, -job["candidates"])[-job["candidates"]])

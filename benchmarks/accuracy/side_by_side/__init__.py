@@ -1,0 +1,1 @@
+"""Parts of the comparison that run.py puts together."""
