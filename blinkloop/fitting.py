@@ -20,7 +20,8 @@ Shapes: E windows of h x w px, P parameters.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,17 @@ class Windows:
     def __len__(self) -> int:
         return int(self.photons.shape[0])
 
+    def part(self, index: Integers) -> Windows:
+        """Some of the windows."""
+        dark = self.dark_variance
+        return Windows(
+            self.photons[index],
+            self.column[index],
+            self.row[index],
+            dark[index] if isinstance(dark, np.ndarray) and dark.ndim else dark,
+            self.variance_per_photon,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fits:
@@ -121,6 +133,16 @@ class Fits:
 
     def __len__(self) -> int:
         return int(self.x_px.shape[0])
+
+    @classmethod
+    def join(cls, parts: Sequence[Fits]) -> Fits:
+        """Several results, one after the other."""
+        return cls(
+            *(
+                np.concatenate([getattr(part, each.name) for part in parts])
+                for each in fields(cls)
+            )
+        )
 
 
 def cut_windows(
@@ -210,12 +232,12 @@ def fit_widths(windows: Windows, *, separate: bool = False) -> Fits:
 
 def _fit(windows: Windows, model: WindowModel, tries: int) -> Fits:
     counts = _counts(windows)
-    parts = [
-        _fit_part(counts.part(slice(at, at + _AT_ONCE)), model, tries)
-        for at in range(0, max(len(windows), 1), _AT_ONCE)
-    ]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Fits(**joined)
+    return Fits.join(
+        [
+            Fits(**_fit_part(counts.part(slice(at, at + _AT_ONCE)), model, tries))
+            for at in range(0, max(len(windows), 1), _AT_ONCE)
+        ]
+    )
 
 
 def _counts(windows: Windows) -> Counts:

@@ -1,0 +1,9 @@
+"""Measures a movie and writes the recipe of a network for it (`blinkloop prefit`)."""
+
+from __future__ import annotations
+
+from blinkloop.training.prefit.frames import choose_runs
+from blinkloop.training.prefit.measure import measure
+from blinkloop.training.prefit.records import Measured, Range
+
+__all__ = ["Measured", "Range", "choose_runs", "measure"]

@@ -1,0 +1,189 @@
+"""From a movie to what a training needs to know, by single-emitter fits.
+
+Steps (REFERENCE section 11, with the corrections told in docs/prefit.md): candidates in
+runs of consecutive frames, maximum-likelihood fits, chains of frames, facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop import extras
+from blinkloop.errors import InputError
+from blinkloop.fit_models import FitPsf
+from blinkloop.fitting import Fits, Windows, cut_windows, fit_psf, fit_widths
+from blinkloop.optics import Camera
+from blinkloop.training.prefit.candidates import Candidates, Finder
+from blinkloop.training.prefit.facts import facts
+from blinkloop.training.prefit.frames import PixelCheck
+from blinkloop.training.prefit.psf_width import PsfWidth, measure_width
+from blinkloop.training.prefit.records import FEWEST, Measured, Run
+
+__all__ = ["measure"]
+
+_ENOUGH = 20_000
+"""Isolated candidates after which no further run is read."""
+
+_WIDTH_FITS = 3000
+"""Windows fitted to learn whether the PSF is astigmatic."""
+
+_HALF_ADU = 0.5
+"""A camera rounds down, and so does the one that a recipe simulates: on average half
+an ADU of light is lost, which belongs to the background. (Not by an ideal camera,
+whose electrons are whole numbers already.)"""
+
+
+def measure(
+    runs: Iterable[npt.NDArray[Any]],
+    camera: Camera,
+    *,
+    psf: FitPsf | None = None,
+    z_range_nm: tuple[float, float] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """Measure a movie.
+
+    Parameters
+    ----------
+    runs
+        Stretches of consecutive frames, each (T, H, W) in ADU; read one by one, and
+        only until there is enough.
+    camera
+        What the frames come from; its pixel size gives the density.
+    psf
+        Calibrated PSF; None: a Gaussian whose width is measured.
+    z_range_nm
+        Range of z of the PSF; None: its own.
+    progress
+        Called with the frames read and the candidates found so far.
+
+    Raises
+    ------
+    InputError
+        When the movie cannot tell: no emitters, too few or too many, saturated, a wrong
+        baseline, frames that do not change.
+    """
+    if psf is not None:
+        z_range_nm = z_range_nm or psf.z_range_nm
+        finder = Finder.for_psf(psf, z_range_nm)
+    else:
+        finder = Finder.for_pixel(camera.settings.pixel_size_nm)
+    parts, check = _read(runs, camera, finder, progress)
+    frames = sum(part.n_frames for part in parts)
+    found = sum(len(part.candidates) for part in parts)
+    if found < FEWEST:
+        raise InputError(
+            f"only {found} spots above the noise in {frames} frames, but {FEWEST} are "
+            f"needed; give more frames (--frames), a movie of blinking emitters, or "
+            f"the right camera facts (--e-per-adu, --em-gain)"
+        )
+    lone = [_alone(part.candidates, finder.isolation_px) for part in parts]
+    count = sum(int(np.count_nonzero(flags)) for flags in lone)
+    if count < FEWEST:
+        raise InputError(
+            f"only {count} of {found} spots in {frames} frames stand alone (no other "
+            f"within {finder.isolation_px} px): too dense for single-emitter fits; "
+            f"take a sparser part of the movie, or write the recipe by hand"
+        )
+    width = _width(parts, lone) if psf is None else None
+    fits = [_fit(part.windows, psf, z_range_nm, width) for part in parts]
+    return facts(parts, fits, finder, camera, width, check.noise_ratio)
+
+
+def _read(
+    runs: Iterable[npt.NDArray[Any]],
+    camera: Camera,
+    finder: Finder,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Run], PixelCheck]:
+    """Candidates of as many runs as it takes, and their windows."""
+    parts: list[Run] = []
+    check: PixelCheck | None = None
+    frames = found = alone = 0
+    for adu in runs:
+        whole = bool(np.issubdtype(adu.dtype, np.integer))
+        check = check or PixelCheck(camera, whole)
+        noisy = camera.settings.kind != "ideal"
+        rounded = _HALF_ADU if whole and noisy else 0.0
+        photons = camera.backward(adu.astype(np.float32) + np.float32(rounded))
+        check.look(adu, photons)
+        size = 2 * finder.half_px + 1
+        if min(adu.shape[1:]) < size + 2 * finder.border_px:
+            raise InputError(
+                f"frames of {adu.shape[1]} x {adu.shape[2]} px are too small for fits "
+                f"of {size} x {size} px; give a movie of a larger field"
+            )
+        candidates = finder.find(photons, camera)
+        windows = cut_windows(
+            photons,
+            candidates.frame,
+            candidates.column,
+            candidates.row,
+            finder.half_px,
+            camera,
+        )
+        height, width = photons.shape[1:]
+        parts.append(Run(len(adu), height, width, candidates, windows))
+        frames, found = frames + len(adu), found + len(candidates)
+        alone += int(np.count_nonzero(_alone(candidates, finder.isolation_px)))
+        if progress is not None:
+            progress(frames, found)
+        if alone >= _ENOUGH:
+            break
+    if check is None:
+        raise InputError("the movie holds no frames that can be read")
+    check.finish()
+    return parts, check
+
+
+def _alone(candidates: Candidates, radius_px: float) -> npt.NDArray[np.bool_]:
+    """(C,) no other candidate of the same frame within the radius."""
+    scipy_spatial = extras.require("scipy.spatial", "Finding emitters", "train")
+    if not len(candidates):
+        return np.zeros(0, np.bool_)
+    # Frames far apart in a third coordinate: one search for all of them.
+    points = np.stack(
+        [
+            candidates.column.astype(float),
+            candidates.row.astype(float),
+            candidates.frame * (2.0 * radius_px + 1.0),
+        ],
+        1,
+    )
+    tree = scipy_spatial.cKDTree(points)
+    distance, _ = tree.query(points, k=2)
+    lone: npt.NDArray[np.bool_] = distance[:, 1] > radius_px
+    return lone
+
+
+def _width(parts: list[Run], lone: list[npt.NDArray[np.bool_]]) -> PsfWidth:
+    """The PSF's width from some of the isolated candidates of all runs."""
+    share = min(1.0, _WIDTH_FITS / max(1, sum(int(flags.sum()) for flags in lone)))
+    step = max(1, round(1 / share))
+    fits = [
+        fit_widths(part.windows.part(np.flatnonzero(flags)[::step]), separate=True)
+        for part, flags in zip(parts, lone, strict=True)
+    ]
+    together = Fits.join(fits)
+    if int(np.count_nonzero(together.good)) < FEWEST:
+        raise InputError(
+            f"only {np.count_nonzero(together.good)} of {len(together)} spots could be "
+            f"fitted with a Gaussian, but {FEWEST} are needed; give the PSF of this "
+            f"microscope (--psf), or a movie with brighter emitters"
+        )
+    return measure_width(together)
+
+
+def _fit(
+    windows: Windows,
+    psf: FitPsf | None,
+    z_range_nm: tuple[float, float] | None,
+    width: PsfWidth | None,
+) -> Fits:
+    if psf is not None:
+        return fit_psf(windows, psf, z_range_nm=z_range_nm)
+    return fit_widths(windows, separate=width is not None and width.astigmatism > 0)
