@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from blinkloop.cli._bundled import resolve_model
-from blinkloop.cli._options import CameraFlags, camera_options, json_option
-from blinkloop.cli._output import next_step, note, print_json, print_table
+from blinkloop.cli._options import (
+    CameraFlags,
+    FiniteRange,
+    camera_options,
+    json_option,
+)
+from blinkloop.cli._output import next_step, note, plain, print_json
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
-    from blinkloop.runtime import Frame, Localizer
+    from blinkloop.metrics import Rules
 
 __all__ = ["command"]
+
+_RULE_FIELDS = {
+    "photon_quantile": "photon_quantile",
+    "border_nm": "border_nm",
+    "tolerance_lateral_nm": "lateral_nm",
+    "tolerance_axial_nm": "axial_nm",
+    "matching": "matching",
+}
+"""Option -> field of `Rules`."""
+_SIMULATION_ONLY = (
+    "densities",
+    "isolated",
+    "sigma_repeats",
+    "across_range",
+    "psf",
+    "psf_sigma_px",
+    "astigmatism_nm",
+    "camera_kind",
+)
 
 
 @click.command("evaluate", short_help="Measure the accuracy of a model.")
@@ -34,6 +55,90 @@ __all__ = ["command"]
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 @click.option("--threshold", type=float, help="Detection threshold; default: card's.")
 @click.option(
+    "--densities",
+    metavar="D,D,...",
+    help="Evaluate at each of these densities too, e.g. 0,0.1,0.5,1,2,3.",
+)
+@click.option(
+    "--isolated",
+    is_flag=True,
+    help="Compare isolated emitters (of --flux photons) with the Cramer-Rao bound.",
+)
+@click.option(
+    "--emitters",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Isolated emitters.",
+)
+@click.option(
+    "--sigma-repeats",
+    type=click.IntRange(min=2),
+    help="Draw the noise of 100 frames so often, and compare sigma with the RMSE of "
+    "each emitter.",
+)
+@click.option(
+    "--across-range",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Evaluate in N conditions drawn from the whole range of the card.",
+)
+@click.option(
+    "--rules",
+    type=click.Choice(["standard", "challenge"]),
+    default="standard",
+    show_default=True,
+    help="What counts: all from 50 photons on, or the rules of the 2016 challenge.",
+)
+@click.option(
+    "--photon-quantile",
+    type=FiniteRange(0, 1, max_open=True),
+    help="Share of the truth, the dimmest, that does not count.",
+)
+@click.option(
+    "--border-nm", type=FiniteRange(min=0), help="Border left out of both sets."
+)
+@click.option(
+    "--tolerance-lateral-nm",
+    type=FiniteRange(min=0, min_open=True),
+    help="Farthest pair laterally; default 250.",
+)
+@click.option(
+    "--tolerance-axial-nm",
+    type=FiniteRange(min=0, min_open=True),
+    help="Farthest pair axially; default 500.",
+)
+@click.option(
+    "--matching",
+    type=click.Choice(["greedy", "hungarian"]),
+    help="Closest pair first (default), or smallest total distance (needs scipy).",
+)
+@click.option(
+    "--wobble", is_flag=True, help="Take off lateral shifts that depend on z alone."
+)
+@click.option(
+    "--z-bins",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Slices of z in the tables by z.",
+)
+@click.option(
+    "--psf",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Calibration of a measured PSF, if it is not where the card says.",
+)
+@click.option(
+    "--psf-sigma-px", type=FiniteRange(min=0, min_open=True), help="Width in focus."
+)
+@click.option("--astigmatism-nm", type=FiniteRange(), help="Focus shift of x and y.")
+@click.option(
+    "--camera-kind",
+    type=click.Choice(["ideal", "scmos", "emccd"]),
+    help="Noise model of the simulated camera.",
+)
+@click.option(
     "--movie",
     type=click.Path(path_type=Path),
     help="Evaluate on this movie instead; needs --truth.",
@@ -44,6 +149,12 @@ __all__ = ["command"]
     help="True emitters of the movie (any table 'convert' reads).",
 )
 @click.option(
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Draw figures into this folder, beside the JSON they are drawn from.",
+)
+@click.option(
     "--write-card",
     is_flag=True,
     help="Write the result into the model's card (needs the export extra).",
@@ -52,169 +163,111 @@ __all__ = ["command"]
 @json_option
 def command(
     model: str,
-    density: float,
-    flux: float,
-    background: float,
-    on_time: float,
-    frames: int,
-    size: str,
-    seed: int,
-    threshold: float | None,
     movie: Path | None,
     truth: Path | None,
+    figures: Path | None,
     write_card: bool,
     camera_flags: CameraFlags,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Measure the accuracy of a MODEL, on a simulated movie or on given truth.
 
     Truth counts from 50 photons in the frame on, with its centre in the field. The
-    camera options are for --movie; a simulated movie has the camera of the card.
+    camera options are those of the movie, or of the simulated camera in place of the
+    card's.
 
-    Example: blinkloop evaluate astigmatic-small --density 1 --frames 1000
+    Example: blinkloop evaluate astigmatic-small --densities 0,0.5,1,2 --isolated
     """
+    from blinkloop.cli._evaluation import Asked, evaluate_movie, evaluate_simulation
+
     if (movie is None) != (truth is None):
         raise InputError("--movie and --truth go together; give both or neither")
-    if movie is None and (camera_flags.file or camera_flags.values):
-        raise InputError(
-            "camera options go with --movie; a simulated movie has the camera of the "
-            "model's card"
-        )
-    path = resolve_model(model)
-    if movie is not None and truth is not None:
-        result = _on_movie(path, movie, truth, camera_flags, threshold, seed)
-    else:
-        height, width = _size(size)
-        settings = {
-            "density_per_um2": density,
-            "flux_photons": flux,
-            "background_photons": background,
-            "on_time_frames": on_time,
-            "frames": frames,
+    height, width = _size(given["size"])
+    if given["camera_kind"]:
+        facts = {**camera_flags.values, "kind": given["camera_kind"]}
+        camera_flags = CameraFlags(camera_flags.file, facts)
+    asked = Asked(
+        settings={
+            "density_per_um2": given["density"],
+            "flux_photons": given["flux"],
+            "background_photons": given["background"],
+            "on_time_frames": given["on_time"],
+            "frames": given["frames"],
             "height_px": height,
             "width_px": width,
-            "seed": seed,
-        }
-        result = _on_simulation(path, settings, threshold)
+            "seed": given["seed"],
+        },
+        rules=_rules(given),
+        threshold=given["threshold"],
+        z_bins=given["z_bins"],
+        psf={
+            "psf_file": given["psf"],
+            "sigma0_px": given["psf_sigma_px"],
+            "astigmatism_nm": given["astigmatism_nm"],
+        },
+        camera=camera_flags,
+        densities=_densities(given["densities"]),
+        emitters=given["emitters"] if given["isolated"] else 0,
+        sigma_repeats=given["sigma_repeats"] or 0,
+        across_range=given["across_range"] or 0,
+    )
+    path = resolve_model(model)
+    if figures is not None:
+        _check_folder(figures)
+    if movie is not None and truth is not None:
+        for name in _SIMULATION_ONLY:
+            if given[name]:
+                option = name.replace("_", "-")
+                raise InputError(
+                    f"--{option} belongs to a simulated movie; leave out --movie and "
+                    f"--truth, or --{option}"
+                )
+        result = evaluate_movie(path, movie, truth, asked, given["seed"])
+    else:
+        result = evaluate_simulation(path, asked)
     if write_card:
+        from blinkloop.evaluation import card_entry
         from blinkloop.export import update_card
 
-        update_card(path, accuracy=_for_card(result))
+        update_card(path, accuracy=plain(card_entry(result)))
         note(f"accuracy written into {path}")
+    if figures is not None:
+        _draw(result, figures)
     if as_json:
         print_json(result)
         return
-    _show(result)
+    from blinkloop.cli._evaluation_show import show_evaluation
+
+    show_evaluation(result)
     next_step("blinkloop", "demo", "-m", model)
 
 
-def _on_simulation(
-    path: Path, values: dict[str, Any], threshold: float | None
-) -> dict[str, Any]:
-    from pydantic import ValidationError
+def _rules(given: dict[str, Any]) -> Rules:
+    from dataclasses import replace
 
-    from blinkloop.evaluation import EvaluationSettings, score, simulate_movie
-    from blinkloop.runtime import Frame, Roi, StreamLocalizer, read_model
+    from blinkloop.metrics import RULES
 
+    changed = {
+        field: given[option]
+        for option, field in _RULE_FIELDS.items()
+        if given[option] is not None
+    }
+    if given["photon_quantile"]:
+        # As in the challenge: what is at dim truth is neither right nor wrong.
+        changed["forgive_dropped"] = True
+    return replace(RULES[given["rules"]], wobble=given["wobble"], **changed)
+
+
+def _densities(text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
     try:
-        settings = EvaluationSettings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
         raise InputError(
-            f"evaluate: {first['loc'][0]} = {first['input']} cannot be used: "
-            f"{first['msg']}"
+            f"--densities {text}: give numbers with commas between, e.g. 0.1,0.5,1,2"
         ) from error
-    model = read_model(path)
-    scene = simulate_movie(model.card, settings)
-    stack = scene.frames_adu[0]
-    roi = Roi(0, 0, stack.shape[2], stack.shape[1])
-    predicted, count, seconds = _localize(
-        (Frame(i, 0.0, pixels, roi) for i, pixels in enumerate(stack)),
-        StreamLocalizer(model, threshold=threshold),
-    )
-    measured = score(
-        scene.emitters,
-        predicted,
-        card=model.card,
-        frames=settings.frames,
-        height_px=settings.height_px,
-        width_px=settings.width_px,
-        seed=settings.seed,
-    )
-    area = stack.shape[1] * stack.shape[2] * (model.card.pixel_size_nm / 1000.0) ** 2
-    true_density = measured.values["n_truth"] / settings.frames / area
-    return {
-        "model": model.card.name,
-        "model_sha256": model.sha256,
-        "settings": settings.model_dump(),
-        "threshold": threshold or model.card.detection.threshold,
-        **measured.as_dict(),
-        "density_true_per_um2": true_density,
-        "density_estimated_per_um2": count / settings.frames / area,
-        "seconds": seconds,
-    }
-
-
-def _on_movie(
-    path: Path,
-    movie: Path,
-    truth: Path,
-    flags: CameraFlags,
-    threshold: float | None,
-    seed: int,
-) -> dict[str, Any]:
-    from blinkloop.cli._session import open_session, say
-    from blinkloop.cli._truth import from_corner, read_truth
-    from blinkloop.evaluation import score
-    from blinkloop.integrations.movies import MovieSource, open_movie
-
-    with open_movie(movie) as opened:
-        session = open_session(
-            path, flags, opened.facts(), source="movie", threshold=threshold
-        )
-        model = session.model
-        emitters = read_truth(truth, model.card.pixel_size_nm)
-        say(session, list(opened.notes()))
-        source = MovieSource(opened)
-        predicted, _, seconds = _localize(source.frames(), session.localizer)
-        measured = score(
-            from_corner(emitters, opened.origin),
-            from_corner(predicted, opened.origin),
-            card=model.card,
-            frames=opened.n_frames,
-            height_px=opened.height,
-            width_px=opened.width,
-            seed=seed,
-        )
-    return {
-        "model": model.card.name,
-        "model_sha256": model.sha256,
-        "movie": movie,
-        "truth": truth,
-        "threshold": threshold or model.card.detection.threshold,
-        **measured.as_dict(),
-        "seconds": seconds,
-    }
-
-
-def _localize(
-    frames: Iterable[Frame], localizer: Localizer
-) -> tuple[Any, float, float]:
-    """(predicted table, sum of p over all frames, seconds) of a movie."""
-    import numpy as np
-
-    from blinkloop.runtime import localize_movie
-    from blinkloop.schema import LOCALIZATION_DTYPE
-
-    started = time.perf_counter()
-    parts, count = [np.zeros(0, LOCALIZATION_DTYPE)], 0.0
-    try:
-        for result in localize_movie(frames, localizer, batch=16):
-            parts.append(result.localizations)
-            count += result.count_mean
-    finally:
-        localizer.close()
-    return np.concatenate(parts), count, time.perf_counter() - started
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -225,27 +278,30 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def _for_card(result: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in result.items() if key != "model_sha256"}
-    return {key: str(v) if isinstance(v, Path) else v for key, v in kept.items()}
+def _check_folder(folder: Path) -> None:
+    """Before the work: figures that cannot be written are worth nothing."""
+    from blinkloop.extras import require
+
+    require("matplotlib", "Drawing figures", "train")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the folder of the figures cannot be made "
+            f"({error.strerror or error}); choose another"
+        ) from error
 
 
-def _show(result: dict[str, Any]) -> None:
-    intervals = result["intervals_95"]
-    rows = []
-    for key, interval in intervals.items():
-        low, high = interval
-        known = math.isfinite(low) and math.isfinite(high)
-        rows.append([key, result[key], f"{low:.4g} to {high:.4g}" if known else None])
-    for key in (
-        "n_truth",
-        "n_predicted",
-        "density_true_per_um2",
-        "density_estimated_per_um2",
-        "threshold",
-    ):
-        if key in result:
-            rows.append([key, result[key], None])
-    print_table(
-        f"Accuracy of {result['model']}", ["measure", "value", "95 % interval"], rows
-    )
+def _draw(result: dict[str, Any], folder: Path) -> None:
+    import json
+
+    from blinkloop.evaluation.figures import draw_all
+
+    record = plain(result)
+    text = json.dumps(record, allow_nan=False, indent=1) + "\n"
+    (folder / "evaluation.json").write_text(text, encoding="utf-8")
+    names = []
+    for name, figure in draw_all(record).items():
+        figure.savefig(folder / f"{name}.png")
+        names.append(name)
+    note(f"{folder}: evaluation.json and {', '.join(names)} (.png)")

@@ -1,6 +1,6 @@
 """Isolated emitters against the Cramer-Rao lower bound.
 
-Emitters stand on a grid so wide that their light does not overlap, with random offsets
+Emitters stand on a grid so wide that their windows do not overlap, with random offsets
 (over four pixels, a whole period of the network's strides) and z uniform over the
 range. Two movies are made of the same emitters:
 
@@ -41,8 +41,6 @@ Table = npt.NDArray[np.void]
 Mode = Literal["single", "persistent"]
 _MODES: tuple[Mode, ...] = ("single", "persistent")
 _LEAST_SPACING_PX = 24
-_GAP_PX = 8
-"""Between the windows of neighbours."""
 _OFFSET_PX = 2.0
 _STREAM = 3
 _FRAMES_AT_ONCE = 16
@@ -68,7 +66,7 @@ def isolated_movie(
     condition: Condition, settings: IsolatedSettings, mode: Mode
 ) -> IsolatedMovie:
     """Draw the movie of a mode; the emitters are the same in both."""
-    spacing = max(_LEAST_SPACING_PX, 2 * reach_px(condition) + 1 + _GAP_PX)
+    spacing = max(_LEAST_SPACING_PX, 2 * reach_px(condition) + 1)
     side = max(1, settings.frame_px // spacing)
     columns = min(side, math.ceil(math.sqrt(settings.emitters)))
     rows = min(side, math.ceil(settings.emitters / columns))

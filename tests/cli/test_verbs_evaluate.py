@@ -86,7 +86,7 @@ def test_evaluate_of_a_movie_is_that_of_its_simulation(
         (("--threshold", 2), "between 0 and 1, got 2"),
         (("--movie", "m.tif"), "go together"),
         (("--movie", "no.tif", "--truth", "no.npz"), "no such file"),
-        (("--e-per-adu", 2), "go with --movie"),
+        (("--camera-kind", "emccd"), "give --em-gain"),
     ],
 )
 def test_evaluate_refuses(
