@@ -61,8 +61,9 @@ def make_calibration(job: dict) -> dict:
             BEAD_NET_GRADIENT,
             job["step_nm"],
             magnification_factor=1.0,
-            path=job["out"],
         )
+        # Without a path it leaves out its diagnostic plots, which take minutes.
+        io.save_spline_calibration(job["out"], made)
         return {"beads": made["n_beads"], "beads_accepted": made["n_beads_used"]}
     spots = localize.identify(
         movie, BEAD_NET_GRADIENT, box, threaded=False, return_info=True
