@@ -95,15 +95,20 @@ class RunRecord:
         torch device.
     processes
         How many share the work.
+    iteration
+        Where the session begins.
     """
 
-    def __init__(self, folder: Path, device: torch.device, processes: int) -> None:
+    def __init__(
+        self, folder: Path, device: torch.device, *, processes: int, iteration: int
+    ) -> None:
         self._path = folder / RUN_FILE
         self._sessions = self._old_sessions()
         self._session: dict[str, Any] = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
             "hardware": _hardware(device, processes),
+            "from_iteration": iteration,
         }
 
     def _old_sessions(self) -> list[dict[str, Any]]:
@@ -115,7 +120,6 @@ class RunRecord:
 
     def write(self, **facts: Any) -> None:
         """Write the file: facts about the run as a whole, and the sessions."""
-        self._session.setdefault("from_iteration", facts["iterations"])
         self._session["to_iteration"] = facts["iterations"]
         record = {
             "format_version": 1,

@@ -27,6 +27,7 @@ from blinkloop.training.checkpoint import (
     resumable,
     write_checkpoint,
 )
+from blinkloop.training.denormals import denormals_are_zero
 from blinkloop.training.distributed import ALONE, Ranks
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.progress import Progress
@@ -114,7 +115,9 @@ class Trainer:
         if ranks.leads:
             folder.mkdir(parents=True, exist_ok=True)
             write_recipe(recipe, folder, base)
-            self._record = RunRecord(folder, place, ranks.size)
+            self._record = RunRecord(
+                folder, place, processes=ranks.size, iteration=self.iteration
+            )
 
     @property
     def recipe(self) -> Recipe:
@@ -209,7 +212,7 @@ class Trainer:
         if not (self.folder / CHECKPOINT_FILE).exists():
             self._ranks.wait(state.device)  # all have looked
             self.save()
-        with BatchAhead(self._make) as batches:
+        with denormals_are_zero(), BatchAhead(self._make) as batches:
             while not (self.finished or self._interrupted or self._reached(until)):
                 started = time.perf_counter()
                 self._keep_stable()
@@ -309,7 +312,8 @@ class Trainer:
     def _measures(self) -> dict[str, float] | None:
         state, schedule = self.state, self.recipe.schedule
         due = state.iteration % schedule.validate_every == 0
-        if self.validate is None or not (due or self.finished):
+        last = self.finished and not state.stopped_early
+        if self.validate is None or not (due or last):
             return None
         if not self._ranks.leads:
             return None

@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_recipes import tiny
 
-from blinkloop.errors import BlinkloopError, InputError
-from blinkloop.training.progress import Progress
-from blinkloop.training.recipe import Recipe, ScheduleSettings
+from blinkloop.errors import InputError
+from blinkloop.training.progress import LOSS_TERMS, Progress
+from blinkloop.training.recipe import Recipe
 from blinkloop.training.recipes import bundled_recipes, load_recipe
-from blinkloop.training.schedule import learning_rate
 from blinkloop.training.simulate import Simulator
 from blinkloop.training.targets import to_targets
 from blinkloop.training.trainer import Trainer
 from blinkloop.training.validate import Validation
 
-
-def tiny(**schedule: object) -> Recipe:
-    base = {
-        "iterations": 6,
-        "batch": 2,
-        "patch_px": 16,
-        "warmup_iterations": 2,
-        "precision": "fp32",
-        "checkpoint_every": 100,
-        "validate_every": 3,
-    }
-    return Recipe.model_validate(
-        {
-            "name": "tiny",
-            "architecture": {"features": 4, "depth": 1, "stem_stride": 2},
-            "schedule": {**base, **schedule},
-        }
-    )
+OLD_SCHEDULE = {
+    "iterations",
+    "batch",
+    "targets_per_movie",
+    "patch_px",
+    "learning_rate",
+    "schedule",
+    "step_every",
+    "warmup_iterations",
+    "weight_decay",
+    "clip_norm",
+    "ema_decay",
+    "precision",
+    "checkpoint_every",
+    "validate_every",
+}
+OLD_STATE = (
+    "format_version",
+    "recipe",
+    "model",
+    "averaged",
+    "optimizer",
+    "iteration",
+    "seconds",
+    "torch",
+)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -85,26 +94,72 @@ def test_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_divergence_is_named_and_the_checkpoint_stays(tmp_path: Path) -> None:
-    trainer = Trainer(tiny(), tmp_path)
-    trainer.save()
-    with torch.no_grad():
-        trainer.network.head_p.out.bias.fill_(float("nan"))
-    with pytest.raises(BlinkloopError, match="diverged at iteration 0"):
-        trainer.train(lambda p: None)
-    assert Trainer(tiny(), tmp_path).iteration == 0
+def test_old_checkpoint_goes_on_as_the_new_one(tmp_path: Path) -> None:
+    """A checkpoint as the first version wrote it: no clock, restarts or losses."""
+    recipe = tiny()
+    Trainer(recipe, tmp_path / "new").train(lambda p: None, until=3)
+    state = torch.load(tmp_path / "new" / "checkpoint.pt", weights_only=True)
+    stored = json.loads(state["recipe"])
+    new_keys = set(stored["schedule"]) - OLD_SCHEDULE
+    assert new_keys
+    for key in new_keys:
+        del stored["schedule"][key]
+    del stored["network_units"]
+    old = {key: state[key] for key in OLD_STATE}
+    for group in old["optimizer"]["param_groups"]:
+        group.update(fused=None, foreach=None)
+    old["recipe"] = json.dumps(stored)
+    (tmp_path / "old").mkdir()
+    torch.save(old, tmp_path / "old" / "checkpoint.pt")
+    losses: dict[str, list[float]] = {"new": [], "old": []}
+    for name, seen in losses.items():
+        trainer = Trainer(recipe, tmp_path / name)
+        assert trainer.iteration == 3
+        trainer.train(lambda p, seen=seen: seen.append(p.loss))
+    assert len(losses["old"]) == 3
+    np.testing.assert_array_equal(losses["old"], losses["new"])
 
 
-def test_learning_rate_warms_up_and_decays() -> None:
-    schedule = ScheduleSettings(iterations=1000, warmup_iterations=10)
-    rates = np.array([learning_rate(schedule, i) for i in range(1000)])
-    np.testing.assert_allclose(rates[0], schedule.learning_rate / 10)
-    assert np.argmax(rates) in (9, 10)
-    assert (np.diff(rates[10:]) < 0).all()
-    step = schedule.model_copy(update={"schedule": "step", "step_every": 100})
-    np.testing.assert_allclose(
-        learning_rate(step, 250), schedule.learning_rate * 0.9**2
-    )
+def test_folder_says_with_what_it_was_trained(tmp_path: Path) -> None:
+    recipe = tiny(precision="auto")
+    Trainer(recipe, tmp_path).train(lambda p: None, until=2)
+    Trainer(recipe, tmp_path).train(lambda p: None)
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["iterations"], run["seed"], run["finished"]) == (6, 0, True)
+    spans = [(s["from_iteration"], s["to_iteration"]) for s in run["sessions"]]
+    assert spans == [(0, 2), (2, 6)]
+    for session in run["sessions"]:
+        assert session["versions"]["torch"] == torch.__version__
+        assert session["hardware"]["processes"] == 1
+    # What `auto` meant is kept, so that the run can be repeated elsewhere.
+    kept = Recipe.load(tmp_path / "recipe.yaml")
+    assert kept.schedule.precision in ("fp32", "bf16")
+    assert Trainer(kept, tmp_path).finished
+
+
+def test_fp16_scales_its_gradients_and_resumes(tmp_path: Path) -> None:
+    recipe = tiny(precision="fp16")
+    whole: list[float] = []
+    Trainer(recipe, tmp_path / "a").train(lambda p: whole.append(p.loss))
+    parts: list[float] = []
+    for until in (2, None):
+        trainer = Trainer(recipe, tmp_path / "b")
+        trainer.train(lambda p: parts.append(p.loss), until=until)
+    np.testing.assert_array_equal(parts, whole)
+    assert np.isfinite(whole).all()
+    state = torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)
+    assert state["scaler"]["scale"] > 1
+
+
+def test_progress_says_the_terms_of_the_loss(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    Trainer(tiny(iterations=2), tmp_path).train(seen.append)
+    for progress in seen:
+        np.testing.assert_allclose(
+            sum(progress.terms[name] for name in LOSS_TERMS), progress.loss, rtol=1e-6
+        )
+        assert set(progress.terms) == set(LOSS_TERMS)
+        assert all(progress.terms[name] != 0 for name in LOSS_TERMS)
 
 
 @pytest.mark.parametrize(
