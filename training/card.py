@@ -36,6 +36,7 @@ def card_from_recipe(
         description=recipe.description,
         architecture=recipe.architecture,
         pixel_size_nm=recipe.camera.pixel_size_nm,
+        pixel_size_range_nm=recipe.pixel_size_range_nm,
         z_range_nm=recipe.psf.z_range_nm,
         psf=recipe.psf,
         camera=recipe.camera,

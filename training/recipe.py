@@ -60,6 +60,11 @@ class Recipe(_Strict):
     seed: int = 0
     architecture: Architecture = Architecture()
     psf: PsfSettings = GaussianPsfSettings()
+    pixel_size_range_nm: tuple[float, float] | None = Field(
+        None,
+        description="Pixel sizes an amortized network is offered for: those at which "
+        "`psf` covers the spots of usual microscopes; None: that of `camera` alone.",
+    )
     camera: CameraSettings = CameraSettings()
     camera_variation: CameraVariation | None = Field(
         None, description="Cameras drawn movie by movie in place of `camera`."
