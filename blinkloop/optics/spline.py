@@ -14,31 +14,31 @@ The PSF is 0 outside 0 <= u <= X - 1 and 0 <= v <= Y - 1, which is symmetric abo
 central reference; z beyond the calibrated range is drawn as the nearest end of it.
 
 Design notes: knows coefficients in memory, no files, no camera. All pixels of one
-emitter share dx, dy, dz, so a window is one product of the coefficients of a z slice
-with 64 monomials; emitters of one slice are drawn together.
+emitter share dx, dy, dz, so a window is one product of 64 monomials with the
+coefficients of a z slice, and the emitters of one slice are drawn by one matrix
+product. The coefficients are laid out for that once per library, device and type.
+NumPy arrays and torch tensors on the CPU that need no gradient take the same way (the
+tensors as the arrays they are): windows are added to the frames slice by slice, while
+they are in the cache. Other tensors are drawn all at once, differentiably.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from blinkloop.errors import InputError
-from blinkloop.optics._namespace import (
-    Array,
-    array_namespace,
-    full_like_dtype,
-    is_torch,
-)
+from blinkloop.optics._namespace import Array, array_namespace, is_torch
+from blinkloop.optics._spline_draw import Place, cast, draw, groups, lay_out, whole
+from blinkloop.optics._spline_draw import monomials as make_monomials
 
 __all__ = ["SplinePsf"]
 
-_CHUNK = 4096
-"""Emitters drawn at a time; bounds the memory of the windows."""
+_CHUNK = 1 << 14
+"""Emitters drawn at a time on torch; bounds the memory of the windows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,8 @@ class SplinePsf:
     Parameters
     ----------
     coefficients
-        (X, Y, Z, 64); X along columns. Their dtype is the precision of the result.
+        (X, Y, Z, 64); X along columns. Their dtype is the precision of the result;
+        they are constants: changes after the first drawing are not seen.
     reference
         (ref_x, ref_y, ref_z): spline coordinates of the emitter, from 0.
     dz_nm
@@ -63,6 +64,10 @@ class SplinePsf:
     coefficients: Array
     reference: tuple[float, float, float]
     dz_nm: float
+    _laid_out: dict[Any, Array] = field(default_factory=dict, init=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SplinePsf, (self.coefficients, self.reference, self.dz_nm)
 
     def __post_init__(self) -> None:
         shape = tuple(self.coefficients.shape)
@@ -104,8 +109,12 @@ class SplinePsf:
             Windows (E, rows, columns) in photons, and column (E,) and row (E,) of each
             window's first pixel, int64.
         """
-        images, column, row = self._windows(x_px, y_px, z_nm, derivatives=False)
-        return images[:, 0] * photons[:, None, None], column, row
+        place = self._place(x_px, y_px, z_nm)
+        monomials = (
+            make_monomials(*place.inside, derivatives=False) * photons[:, None, None]
+        )
+        images = self._windows(place, monomials)
+        return images[:, 0], place.column, place.row
 
     def derivatives(
         self, x_px: Array, y_px: Array, z_nm: Array, photons: Array
@@ -119,7 +128,8 @@ class SplinePsf:
             background (1 everywhere).
         """
         xp = array_namespace(x_px)
-        images, _, _ = self._windows(x_px, y_px, z_nm, derivatives=True)
+        place = self._place(x_px, y_px, z_nm)
+        images = self._windows(place, make_monomials(*place.inside, derivatives=True))
         n = photons[:, None, None]
         # Moving the emitter up moves the spline coordinates down.
         return xp.stack(
@@ -159,112 +169,137 @@ class SplinePsf:
         array
             (n_frames, height, width) photons, dtype and device of `x_px`.
         """
-        xp = array_namespace(x_px)
-        kept = xp.where((frame >= 0) & (frame < n_frames))[0]
-        stack = _zeros((n_frames * height * width,), x_px)
-        for part in _chunks(kept):
-            images, column, row = self.roi(
-                x_px[part], y_px[part], z_nm[part], photons[part]
-            )
-            rows = row[:, None] + _counting(images.shape[1], row)
-            columns = column[:, None] + _counting(images.shape[2], column)
-            inside = ((rows >= 0) & (rows < height))[:, :, None] & (
-                (columns >= 0) & (columns < width)
-            )[:, None, :]
-            place = (
-                _integers(frame[part])[:, None, None] * (height * width)
-                + rows[:, :, None] * width
-                + columns[:, None, :]
-            )
-            stack = _add(stack, place[inside], images[inside])
-        return stack.reshape(n_frames, height, width)
+        values = (x_px, y_px, z_nm, photons)
+        if not is_torch(x_px):
+            return self._render_array(values, frame, n_frames, height, width)
+        if _plain(values, array_namespace(x_px)):
+            arrays = tuple(value.detach().numpy() for value in values)
+            picture = self._render_array(arrays, frame.numpy(), n_frames, height, width)
+            return array_namespace(x_px).from_numpy(picture)
+        return self._render_tensor(values, frame, n_frames, height, width)
 
-    def _windows(
-        self, x_px: Array, y_px: Array, z_nm: Array, *, derivatives: bool
-    ) -> tuple[Array, Array, Array]:
-        """(E, 1 or 4, rows, columns): PSF[, d/du, d/dv, d/dw], and the origins."""
+    def _render_array(
+        self,
+        values: tuple[Array, ...],
+        frame: Array,
+        n_frames: int,
+        height: int,
+        width: int,
+    ) -> Array:
+        """`render` on NumPy, slice by slice."""
+        rows, columns = self.window_shape
+        kept = _reaching(self, values, frame, n_frames, height, width)
+        x, y, z, photons = (np.asarray(value)[kept] for value in values)
+        place = self._place(x, y, z)
+        order = np.argsort(place.slice_, kind="stable")
+        monomials = (
+            make_monomials(*place.inside, derivatives=False) * photons[:, None, None]
+        )
+        slices = self._slices(monomials)
+        monomials = monomials[order, 0].astype(slices.dtype, copy=False)
+        # A margin all round, so that no window has to be cut.
+        canvas = np.zeros((n_frames, height + 2 * rows, width + 2 * columns), x.dtype)
+        spots = np.lib.stride_tricks.sliding_window_view(
+            canvas, (rows, columns), (1, 2), writeable=True
+        )
+        at = np.stack([frame[kept], place.row + rows, place.column + columns], 1)
+        where = at[order].tolist()
+        last_row, last_column = place.edges(rows, columns)
+        edges = np.stack([last_row, last_column], 1)[order]
+        for index, (start, stop) in groups(place.slice_[order]):
+            drawn = (monomials[start:stop] @ slices[index]).reshape(-1, rows, columns)
+            drawn[:, -1] *= edges[start:stop, :1]
+            drawn[:, :, -1] *= edges[start:stop, 1:]
+            for window, (f, r, c) in zip(drawn, where[start:stop], strict=True):
+                spot = spots[f, r, c]
+                np.add(spot, window, spot)
+        return np.ascontiguousarray(canvas[:, rows:-rows, columns:-columns])
+
+    def _render_tensor(
+        self,
+        values: tuple[Array, ...],
+        frame: Array,
+        n_frames: int,
+        height: int,
+        width: int,
+    ) -> Array:
+        """`render` on torch, any device, differentiable."""
+        xp = array_namespace(frame)
+        rows, columns = self.window_shape
+        kept = _reaching(self, values, frame, n_frames, height, width)
+        tall, wide = height + 2 * rows, width + 2 * columns
+        canvas = values[0].new_zeros(n_frames * tall * wide)
+        inner = whole(xp.arange(rows, device=frame.device)[:, None] * wide) + xp.arange(
+            columns, device=frame.device
+        )
+        # At least once, so that the result of no emitter has a gradient too.
+        for start in range(0, max(int(kept.shape[0]), 1), _CHUNK):
+            part = kept[start : start + _CHUNK]
+            images, column, row = self.roi(*(value[part] for value in values))
+            first = (whole(frame[part]) * tall + row + rows) * wide + column + columns
+            place = first[:, None, None] + inner
+            canvas = canvas.index_add(0, place.reshape(-1), images.reshape(-1))
+        stack = canvas.reshape(n_frames, tall, wide)
+        return stack[:, rows:-rows, columns:-columns].contiguous()
+
+    def _place(self, x_px: Array, y_px: Array, z_nm: Array) -> Place:
         xp = array_namespace(x_px)
-        a = _like_library(self.coefficients, x_px)
+        depth = int(self.coefficients.shape[2])
         ref_x, ref_y, ref_z = (float(value) for value in self.reference)
         column, row = xp.ceil(x_px - ref_x), xp.ceil(y_px - ref_y)
         u, v = column - x_px + ref_x, row - y_px + ref_y
-        w = xp.clip(ref_z - z_nm / self.dz_nm, 0.0, float(a.shape[2]))
-        k = xp.clip(xp.floor(w), 0, a.shape[2] - 1)
-        monomials = _cast(_monomials(u, v, w - k, derivatives), a)
-        k = _integers(k)
-        images = _zeros((x_px.shape[0], monomials.shape[1], *self.window_shape), a)
-        for index in xp.unique(k).tolist():
-            members = xp.where(k == index)[0]
-            slice_ = xp.swapaxes(a[:, :, index], 0, 1).reshape(-1, 64)
-            drawn = xp.matmul(monomials[members].reshape(-1, 64), slice_.T)
-            images[members] = drawn.reshape(-1, *images.shape[1:])
-        # The last pixel of a window is beyond the support unless it hits its edge.
-        in_rows = (_counting(images.shape[2], v) + v[:, None]) <= a.shape[1] - 1
-        in_columns = (_counting(images.shape[3], u) + u[:, None]) <= a.shape[0] - 1
-        inside = in_rows[:, :, None] & in_columns[:, None, :]
-        images = _cast(images, x_px) * inside[:, None]
-        return images, _integers(column), _integers(row)
+        w = xp.clip(ref_z - z_nm / self.dz_nm, 0.0, float(depth))
+        k = xp.clip(xp.floor(w), 0, depth - 1)
+        return Place((u, v, w - k), whole(k), whole(column), whole(row))
+
+    def _slices(self, like: Array) -> Array:
+        """(Z, 64, rows * columns) in the library and on the device of `like`."""
+        key = str(like.device) if is_torch(like) else "numpy"
+        if key not in self._laid_out:
+            self._laid_out[key] = lay_out(self.coefficients, like)
+        return self._laid_out[key]
+
+    def _windows(self, place: Place, monomials: Array) -> Array:
+        """(E, M, rows, columns) for monomials (E, M, 64), in their dtype."""
+        xp = array_namespace(monomials)
+        rows, columns = self.window_shape
+        slices = self._slices(monomials)
+        order = xp.argsort(place.slice_, stable=True)
+        ready = cast(monomials, slices)[order]
+        drawn = draw(ready, place.slice_[order], slices)
+        back = xp.argsort(order, stable=True)
+        images = cast(drawn, monomials)[back].reshape(*ready.shape[:2], rows, columns)
+        # The last row and column are beyond the support unless they hit its edge.
+        last_row, last_column = place.edges(rows, columns)
+        images[:, :, -1] *= last_row[:, None, None]
+        images[:, :, :, -1] *= last_column[:, None, None]
+        return images
 
 
-def _monomials(u: Array, v: Array, w: Array, derivatives: bool) -> Array:
-    """(E, 1 or 4, 64) monomials of u, v, w, and their derivatives by each."""
-    xp = array_namespace(u)
-    one, zero = xp.ones_like(u), xp.zeros_like(u)
-
-    def powers(t: Array) -> Array:
-        return xp.stack([one, t, t * t, t * t * t], 1)
-
-    def slopes(t: Array) -> Array:
-        return xp.stack([zero, one, 2.0 * t, 3.0 * t * t], 1)
-
-    def product(in_u: Array, in_v: Array, in_w: Array) -> Array:
-        cube = in_w[:, :, None, None] * in_v[:, None, :, None] * in_u[:, None, None, :]
-        return cube.reshape(-1, 64)
-
-    pu, pv, pw = powers(u), powers(v), powers(w)
-    rows = [product(pu, pv, pw)]
-    if derivatives:
-        rows.append(product(slopes(u), pv, pw))
-        rows.append(product(pu, slopes(v), pw))
-        rows.append(product(pu, pv, slopes(w)))
-    return xp.stack(rows, 1)
+def _reaching(
+    psf: SplinePsf,
+    values: tuple[Array, ...],
+    frame: Array,
+    n_frames: int,
+    height: int,
+    width: int,
+) -> Array:
+    """Indices of emitters whose window touches one of the frames."""
+    xp = array_namespace(frame)
+    x, y = values[:2]
+    rows, columns = psf.window_shape
+    column = xp.ceil(x - float(psf.reference[0]))
+    row = xp.ceil(y - float(psf.reference[1]))
+    touches = (frame >= 0) & (frame < n_frames)
+    touches = touches & (column > -columns) & (column < width)
+    return xp.where(touches & (row > -rows) & (row < height))[0]
 
 
-def _like_library(value: Array, like: Array) -> Array:
-    """`value` in the library and on the device of `like`, its own dtype kept."""
-    if is_torch(like):
-        return array_namespace(like).as_tensor(value, device=like.device)
-    return np.asarray(value)
-
-
-def _cast(value: Array, like: Array) -> Array:
-    """`value` in the dtype of `like`; both are of one library (keeps gradients)."""
-    return value.to(like.dtype) if is_torch(value) else value.astype(like.dtype)
-
-
-def _zeros(shape: tuple[int, ...], like: Array) -> Array:
-    if is_torch(like):
-        return like.new_zeros(shape)
-    return np.zeros(shape, like.dtype)
-
-
-def _counting(size: int, like: Array) -> Array:
-    """0 .. size - 1 in the dtype and on the device of `like`."""
-    return full_like_dtype(array_namespace(like).arange(size), like)
-
-
-def _integers(value: Array) -> Array:
-    return value.long() if is_torch(value) else value.astype(np.int64)
-
-
-def _add(total: Array, place: Array, value: Array) -> Array:
-    """`total` (P,) plus `value` (M,) at `place` (M,); places may repeat."""
-    if is_torch(total):
-        return total.index_add(0, place, value)
-    summed: Any = np.bincount(place, weights=value, minlength=total.shape[0])
-    return total + summed.astype(total.dtype)
-
-
-def _chunks(indices: Array) -> Iterator[Array]:
-    for start in range(0, int(indices.shape[0]), _CHUNK):
-        yield indices[start : start + _CHUNK]
+def _plain(values: tuple[Array, ...], torch: Any) -> bool:
+    """Whether tensors can be handed to NumPy as they are."""
+    return not any(
+        value.requires_grad and torch.is_grad_enabled() for value in values
+    ) and all(
+        value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64)
+        for value in values
+    )
