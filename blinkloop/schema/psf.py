@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -89,6 +90,15 @@ class VariedGaussianPsfSettings(BaseModel):
                 "emitter_z_range_nm"
             )
         return self
+
+    def middle(self) -> GaussianPsfSettings:
+        """A usual member of the range: middle width and depth, not astigmatic."""
+        return GaussianPsfSettings(
+            sigma0_px=math.sqrt(math.prod(self.sigma0_px)),
+            astigmatism_nm=0.0,
+            depth_nm=math.sqrt(math.prod(self.depth_nm)),
+            z_range_nm=self.emitter_z_range_nm,
+        )
 
 
 PsfSettings = Annotated[

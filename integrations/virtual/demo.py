@@ -24,7 +24,11 @@ from blinkloop.integrations.virtual.structures import (
     random_streams,
     sample_positions,
 )
-from blinkloop.schema import GaussianPsfSettings, ModelCard
+from blinkloop.schema import (
+    GaussianPsfSettings,
+    ModelCard,
+    VariedGaussianPsfSettings,
+)
 
 __all__ = ["START_FACTORS", "demo_settings"]
 
@@ -80,7 +84,10 @@ def demo_settings(
     InputError
         A model whose PSF is not a Gaussian, or a target that is not positive.
     """
-    if not isinstance(card.psf, GaussianPsfSettings):
+    psf = card.psf
+    if isinstance(psf, VariedGaussianPsfSettings):
+        psf = psf.middle()
+    if not isinstance(psf, GaussianPsfSettings):
         raise InputError(
             f"model {card.name!r} was trained for a measured PSF, which the virtual "
             "microscope does not have; take a model with a gaussian one"
@@ -89,7 +96,7 @@ def demo_settings(
         raise InputError(f"the target density must be positive, got {target_per_um2}")
     ranges = card.training_ranges
     on_time_frames = _within(_WANTED_ON_TIME_FRAMES, ranges.on_time_frames)
-    low_nm, high_nm = card.z_range_nm
+    low_nm, high_nm = psf.z_range_nm
     bare = VirtualSettings(
         width_px=width_px, height_px=height_px, pixel_size_nm=card.pixel_size_nm
     )
@@ -103,7 +110,7 @@ def demo_settings(
         pixel_size_nm=card.pixel_size_nm,
         exposure_ms=exposure_ms,
         camera=card.camera,
-        psf=card.psf,
+        psf=psf,
         structure=structure,
         # The network is least sure at the ends of its z range.
         z_range_nm=(0.8 * low_nm, 0.8 * high_nm),
