@@ -104,9 +104,10 @@ class CsvLog:
         if not self._path.exists():
             return []
         with self._path.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if None not in row]
-        # A row cut short by a crash has no number, or no value in its last columns.
-        return [row for row in rows if (row.get("iteration") or "").isdigit()]
+            rows = list(csv.DictReader(file))
+        # A row cut short by a crash lacks columns.
+        whole = [row for row in rows if None not in row and None not in row.values()]
+        return [row for row in whole if row.get("iteration", "").isdigit()]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         temporary = self._path.with_suffix(".tmp")
