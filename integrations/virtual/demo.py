@@ -84,9 +84,10 @@ def demo_settings(
     InputError
         A model whose PSF is not a Gaussian, or a target that is not positive.
     """
-    psf = card.psf
+    psf, z_range_nm = card.psf, card.z_range_nm
     if isinstance(psf, VariedGaussianPsfSettings):
         psf = psf.middle()
+        z_range_nm = psf.z_range_nm  # not told apart, but there
     if not isinstance(psf, GaussianPsfSettings):
         raise InputError(
             f"model {card.name!r} was trained for a measured PSF, which the virtual "
@@ -96,7 +97,7 @@ def demo_settings(
         raise InputError(f"the target density must be positive, got {target_per_um2}")
     ranges = card.training_ranges
     on_time_frames = _within(_WANTED_ON_TIME_FRAMES, ranges.on_time_frames)
-    low_nm, high_nm = psf.z_range_nm
+    low_nm, high_nm = z_range_nm
     bare = VirtualSettings(
         width_px=width_px, height_px=height_px, pixel_size_nm=card.pixel_size_nm
     )

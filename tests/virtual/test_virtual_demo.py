@@ -15,6 +15,7 @@ from blinkloop.schema import (
     Scaling,
     SplinePsfSettings,
     TrainingRanges,
+    VariedGaussianPsfSettings,
 )
 
 
@@ -102,3 +103,14 @@ def test_what_it_cannot_do() -> None:
         demo_settings(card)
     with pytest.raises(InputError, match="positive"):
         demo_settings(_card(), target_per_um2=0.0)
+
+
+def test_a_range_of_psfs_is_shown_by_its_middle() -> None:
+    card = _card(
+        psf=VariedGaussianPsfSettings(sigma0_px=(1.0, 2.25)), z_range_nm=(0.0, 0.0)
+    )
+    settings = demo_settings(card)
+    assert isinstance(settings.psf, GaussianPsfSettings)
+    assert settings.psf.sigma0_px == pytest.approx(1.5)
+    # Emitters lie in depth, though the network does not tell how deep.
+    assert settings.z_range_nm == pytest.approx((-320.0, 320.0))
