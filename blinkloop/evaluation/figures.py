@@ -229,7 +229,8 @@ def crlb_figure(record: Record) -> Figure:
     settings = part["settings"]
     title = (
         f"{record['model']}: {settings['emitters']} isolated emitters, "
-        f"{settings['photons']:g} photons, background {settings['background_photons']:g}"
+        f"{settings['photons']:g} photons, "
+        f"background {settings['background_photons']:g}"
     )
     figure, (left, right) = _figure(1, 2, title=title)
     found = part["single"]
@@ -259,6 +260,9 @@ def crlb_figure(record: Record) -> Figure:
     left.set(xlabel="z (nm)", ylabel="RMSE / square root of the bound")
     right.set(xlabel="z (nm)", ylabel="RMSE (nm)")
     right.set_ylim(bottom=0)
+    for axes in (left, right):  # room for the legend
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.3 * (high - low))
     return _finished(figure)
 
 
@@ -278,7 +282,8 @@ def across_figure(record: Record) -> Figure:
             density, _column(rows, name), c=noise, cmap="cividis", s=14
         )
         axes.set(ylabel=label)
-        axes.set_ylim(bottom=0)
+    first.set_ylim(0, 1.02)
+    second.set_ylim(bottom=0)
     bias = 100 * _column(rows, "density_bias")
     drawn = third.scatter(density, bias, c=noise, cmap="cividis", s=14)
     third.axhline(0, color=_GREY, ls="--", lw=1)
@@ -302,10 +307,14 @@ def _figure(rows: int, columns: int, *, title: str) -> tuple[Figure, list[Axes]]
 def _finished(figure: Figure, *, legend: bool = True) -> Figure:
     for axes in figure.axes:
         if legend and axes.get_legend_handles_labels()[1]:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, ncols=_columns(axes))
         if axes.get_label() != "<colorbar>":
             axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _columns(axes: Axes) -> int:
+    return 2 if len(axes.get_legend_handles_labels()[1]) > 4 else 1
 
 
 def _plain_log(axes: Axes) -> None:
