@@ -1,0 +1,246 @@
+"""How good a PSF made from beads is: every slice of every bead fitted with it.
+
+Heights are compared with those of the stage, positions with the bead's own median. The
+numbers hold the noise of the beads, their flaws, and unevenness of the stage; single
+molecules are dimmer and scatter by their Cramer-Rao bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.fitting import Windows, fit_psf
+from blinkloop.optics import SplinePsf, crlb
+from blinkloop.training.calibration.bead_alignment import average
+from blinkloop.training.calibration.bead_model import Model, Samples, sample_model
+from blinkloop.training.calibration.bead_records import BeadSettings
+
+__all__ = ["Bounds", "Refit", "bounds", "refit", "usable_range"]
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+_MOST_BEADS = 12
+_WRONG_NM = 60.0
+_FIT_HALF_PX = 24
+_FLOOR = 0.002
+_FEWEST_TO_SPLIT = 12
+_LARGEST_STEP_NM = 1000.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refit:
+    """Fits of N slices: bead number, stage height, errors.
+
+    `dx_nm`, `dy_nm` are distances from the bead's median position; `z_nm` is fitted,
+    `stage_nm` the height of the stage with z = 0 in focus. Slices whose fit failed are
+    left out and counted in `failed`.
+    """
+
+    bead: Integers
+    stage_nm: Floats
+    z_nm: Floats
+    dx_nm: Floats
+    dy_nm: Floats
+    failed: int
+
+    def within(self, low: float, high: float) -> Refit:
+        """Slices between two heights of the stage."""
+        kept = (self.stage_nm >= low - 1e-6) & (self.stage_nm <= high + 1e-6)
+        names = ("bead", "stage_nm", "z_nm", "dx_nm", "dy_nm")
+        return Refit(*(getattr(self, name)[kept] for name in names), self.failed)
+
+    @property
+    def slope(self) -> float:
+        """Of fitted z against the stage, by least squares; 1 is right."""
+        if len(self.z_nm) < 3 or np.ptp(self.stage_nm) == 0:
+            return float("nan")
+        return float(np.polyfit(self.stage_nm, self.z_nm, 1)[0])
+
+    def rmse(self, name: str, bead: int | None = None) -> float:
+        """Root mean square of "x", "y" or "z" errors in nm, of all beads or of one."""
+        error = self.z_nm - self.stage_nm
+        if name != "z":
+            error = self.dx_nm if name == "x" else self.dy_nm
+        if bead is not None:
+            error = error[self.bead == bead]
+        return float(np.sqrt(np.mean(error**2))) if len(error) else float("nan")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bounds:
+    """Cramer-Rao bounds (SD, nm) over z for one emitter in the middle of a pixel."""
+
+    z_nm: Floats
+    x_sd_nm: Floats
+    y_sd_nm: Floats
+    z_sd_nm: Floats
+    photons: float
+    background: float
+
+
+def refit(model: Model, half: int, settings: BeadSettings, samples: Samples) -> Refit:
+    """Fit x, y, z, photons and background of every slice of the beads.
+
+    No slice is fitted with a PSF that it is part of: of several beads every second one
+    is fitted with the PSF of the others; of one bead every second slice with the PSF
+    of the slices between, which are then two steps apart.
+    """
+    parts = [
+        _fit_slices(psf, model, numbers, of, samples, settings)
+        for psf, numbers, of in _folds(model, half, settings, samples)
+    ]
+    return Refit(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("bead", "stage_nm", "z_nm", "dx_nm", "dy_nm")
+        ),
+        sum(part.failed for part in parts),
+    )
+
+
+def _folds(
+    model: Model, half: int, settings: BeadSettings, samples: Samples
+) -> Iterator[tuple[SplinePsf, list[int], slice]]:
+    """A PSF, the beads to be fitted with it, and which of their slices."""
+    beads, place = model.beads, samples.placement
+    if len(beads) > 1:
+        for turn in range(2):
+            light, _ = average(model.light, beads[turn::2])
+            other = replace(model, light=light)
+            psf = sample_model(other, half, settings, place).psf()
+            yield psf, list(range(1 - turn, len(beads), 2))[:_MOST_BEADS], slice(None)
+        return
+    known = np.flatnonzero(model.known)
+    if len(known) < _FEWEST_TO_SPLIT or 2 * settings.dz_nm > _LARGEST_STEP_NM:
+        yield samples.psf(), [0], slice(None)
+        return
+    # Later steps are twice as high; the voxels follow.
+    coarse = replace(settings, dz_nm=2 * settings.dz_nm)
+    for turn in range(2):
+        first = int(known[0])
+        light = model.light[first + turn : int(known[-1]) + 1 : 2]
+        thin = replace(model, light=light, known=np.ones(len(light), bool))
+        at = replace(
+            place,
+            focus=(place.focus - turn) / 2,
+            slope_x=2 * place.slope_x,
+            slope_y=2 * place.slope_y,
+        )
+        psf = sample_model(thin, half, coarse, at).psf()
+        yield psf, [0], slice(first + 1 - turn, None, 2)
+
+
+def _fit_slices(
+    psf: SplinePsf,
+    model: Model,
+    numbers: list[int],
+    of: slice,
+    samples: Samples,
+    settings: BeadSettings,
+) -> Refit:
+    half = min(min(psf.window_shape) // 2, _FIT_HALF_PX)
+    low, high = psf.z_range_nm
+    focus, centre_y, centre_x = samples.centre
+    images, stages, of_bead, tops, lefts = [], [], [], [], []
+    for number in numbers:
+        bead = model.beads[number]
+        # Slice k of the bead is slice k - shift of the model; later slices are lower.
+        slices = np.arange(len(bead.light))[of]
+        stage = (focus - (slices - bead.shift[0])) * settings.dz_nm
+        inside = (stage >= low - 1e-6) & (stage <= high + 1e-6)
+        chosen = slices[inside]
+        y, x = round(centre_y + bead.shift[1]), round(centre_x + bead.shift[2])
+        # The light that was there: the fit weighs pixels by it.
+        level = np.maximum(bead.background[chosen], 0)[:, None, None]
+        photons = _cut(bead.light[chosen], y, x, half) + level
+        images.append(photons)
+        stages.append(stage[inside])
+        of_bead.append(np.full(len(chosen), number))
+        tops.append(np.full(len(chosen), y - half))
+        lefts.append(np.full(len(chosen), x - half))
+    stage_nm, bead_number = np.concatenate(stages), np.concatenate(of_bead)
+    photons = np.concatenate(images)
+    # A floor of noise: in stacks whose background was taken off, dark pixels are 0.
+    peak = np.nanmax(photons, (1, 2), keepdims=True) if len(photons) else photons
+    floor = np.broadcast_to(np.maximum(_FLOOR * peak, 1.0), photons.shape)
+    windows = Windows(photons, np.concatenate(lefts), np.concatenate(tops), floor)
+    fits = fit_psf(windows, psf, z_starts=15, tries=2)
+    good = np.isfinite(fits.x_px + fits.y_px + fits.z_nm) & np.isfinite(
+        fits.x_sigma_px + fits.y_sigma_px
+    )
+    dx, dy = fits.x_px.copy(), fits.y_px.copy()
+    for number in numbers:
+        here = bead_number == number
+        if (here & good).any():
+            dx[here] -= np.median(fits.x_px[here & good])
+            dy[here] -= np.median(fits.y_px[here & good])
+    return Refit(
+        bead_number[good],
+        stage_nm[good],
+        fits.z_nm[good],
+        dx[good] * settings.pixel_size_nm,
+        dy[good] * settings.pixel_size_nm,
+        int((~good).sum()),
+    )
+
+
+def _cut(light: Floats, y: int, x: int, half: int) -> Floats:
+    """Windows around a pixel; NaN where there is none."""
+    wide = np.pad(light, ((0, 0), (half, half), (half, half)), constant_values=np.nan)
+    return wide[:, y : y + 2 * half + 1, x : x + 2 * half + 1]
+
+
+def usable_range(
+    result: Refit, whole: tuple[float, float], step_nm: float
+) -> tuple[float, float]:
+    """Heights from z = 0 outwards at which fitted and stage height agree.
+
+    A slice agrees when the median error of the beads is below the larger of 60 nm and
+    1.5 steps; two slices in a row that do not end the range. Where a PSF looks alike
+    above and below focus (no slope), nothing is cut: it is a 2D PSF.
+    """
+    low, high = whole
+    if not result.slope > 0.7:
+        return whole
+    limit = max(_WRONG_NM, 1.5 * step_nm)
+    slot = np.rint(result.stage_nm / step_nm).astype(np.int64)
+    error = np.abs(result.z_nm - result.stage_nm)
+    wrong = {int(k): bool(np.median(error[slot == k]) > limit) for k in np.unique(slot)}
+
+    def end(direction: int, last: float) -> float:
+        k, reached = 0, 0.0
+        while abs(k * step_nm) <= abs(last) + 1e-6:
+            if wrong.get(k, False) and wrong.get(k + direction, True):
+                return reached
+            reached = k * step_nm
+            k += direction
+        return last
+
+    start, stop = end(-1, low), end(1, high)
+    # Hardly a slice agrees: say what was measured, not that nothing is usable.
+    return (start, stop) if stop - start >= 0.3 * (high - low) else whole
+
+
+def bounds(
+    psf: SplinePsf,
+    z_range_nm: tuple[float, float],
+    pixel_size_nm: float,
+    *,
+    photons: float = 5000.0,
+    background: float = 20.0,
+    points: int = 41,
+) -> Bounds:
+    """Cramer-Rao bounds over z with shot noise alone."""
+    z = np.linspace(*z_range_nm, points)
+    middle, light = np.zeros(points), np.full(points, photons)
+    model = np.maximum(psf.roi(middle, middle, z, light)[0], 0.0) + background
+    slopes = psf.derivatives(middle, middle, z, light)
+    x, y, height = np.sqrt(crlb(slopes, model)[:, :3].T)
+    return Bounds(
+        z, x * pixel_size_nm, y * pixel_size_nm, height, photons, background
+    )

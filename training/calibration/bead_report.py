@@ -1,0 +1,307 @@
+"""What is said of a PSF made from beads: numbers, remarks, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.optics import SplinePsf
+from blinkloop.psf_file import PsfCalibration
+from blinkloop.training.calibration.bead_model import Model, Samples
+from blinkloop.training.calibration.bead_quality import (
+    Bounds,
+    Refit,
+    bounds,
+    refit,
+    usable_range,
+)
+from blinkloop.training.calibration.bead_records import (
+    BeadSettings,
+    BeadStack,
+    DroppedBead,
+    Found,
+)
+
+__all__ = ["BeadCalibration", "Example", "UsedBead", "report"]
+
+Floats = npt.NDArray[np.float64]
+
+_WORST_RESIDUAL = 0.25
+_WALK_NM = 60.0
+_LIGHT_CHANGE = 0.3
+_SLOPE_ERROR = 0.05
+_CUT_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class UsedBead:
+    """A bead that went into the PSF; x, y are px of the chip.
+
+    `height_nm` is how much lower its focus lies than that of the model, `brightness`
+    its light in units of the median bead's, `residual` its relative RMS difference to
+    the model (both smoothed by one voxel).
+    """
+
+    stack: str
+    x_px: float
+    y_px: float
+    height_nm: float
+    brightness: float
+    residual: float
+    rmse_x_nm: float
+    rmse_y_nm: float
+    rmse_z_nm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A bead beside the PSF: (Z, h, w) data without background and what is drawn."""
+
+    z_nm: Floats
+    data: Floats
+    drawn: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BeadCalibration:
+    """A PSF and how it came about.
+
+    `notes` are remarks for the person, `warnings` what should be looked at.
+    """
+
+    calibration: PsfCalibration
+    used: list[UsedBead]
+    dropped: list[DroppedBead]
+    refit: Refit
+    bounds: Bounds
+    example: Example
+    notes: list[str]
+    warnings: list[str]
+
+    def record(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        c = self.calibration
+        return {
+            "pixel_size_nm": c.pixel_size_nm,
+            "dz_nm": c.dz_nm,
+            "z_range_nm": list(c.z_range_nm),
+            "window_px": list(c.psf().window_shape),
+            "reference_voxels": list(c.reference),
+            "beads_used": len(self.used),
+            "beads_dropped": len(self.dropped),
+            "quality": dict(c.quality),
+            "used": [_as_dict(bead) for bead in self.used],
+            "dropped": [_as_dict(bead) for bead in self.dropped],
+            "source": dict(c.source),
+            "notes": self.notes,
+            "warnings": self.warnings,
+        }
+
+
+def _as_dict(record: UsedBead | DroppedBead) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in type(record).__slots__}
+
+
+def report(
+    stacks: Sequence[BeadStack],
+    model: Model,
+    samples: Samples,
+    half: int,
+    settings: BeadSettings,
+    dropped: Sequence[tuple[Found, str]],
+) -> BeadCalibration:
+    """Make the spline, fit the beads with it, and put everything together."""
+    pixel, step = settings.pixel_size_nm, settings.dz_nm
+    psf = samples.psf()
+    everything = refit(model, half, settings, samples)
+    z_range = usable_range(everything, psf.z_range_nm, step)
+    result = everything.within(*z_range)
+    limits = bounds(psf, z_range, pixel)
+    out = [
+        DroppedBead(
+            stacks[one.stack].name,
+            *_on_chip(stacks[one.stack], one.column, one.row, settings.mirrored),
+            reason,
+        )
+        for one, reason in dropped
+    ]
+    calibration = PsfCalibration(
+        psf.coefficients,
+        samples.reference,
+        samples.dz_nm,
+        pixel,
+        z_range,
+        source={
+            "program": "blinkloop calibrate",
+            "file": ", ".join(stack.name for stack in stacks),
+            "stage_step_nm": f"{step:g}",
+            "focus": samples.placement.focus_from,
+            "mirrored": "left to right" if settings.mirrored else "no",
+            "slices": "falling focus" if settings.falling else "rising focus",
+            "equal_light": "yes" if settings.equal_light else "no",
+            "drift": "taken out" if settings.correct_drift else "left",
+        },
+        quality=_quality(model, samples, result, limits, len(out)),
+    )
+    return BeadCalibration(
+        calibration,
+        _used(stacks, model, samples, settings, result),
+        out,
+        result,
+        limits,
+        _example(psf, model, samples, step),
+        _notes(samples, settings, psf),
+        _warnings(model, samples, result, z_range, psf, settings),
+    )
+
+
+def _on_chip(
+    stack: BeadStack, x: float, y: float, mirrored: bool
+) -> tuple[float, float]:
+    """Pixel of a stack, turned or not, as a pixel of the chip."""
+    column = stack.pixels.shape[2] - 1 - x if mirrored else x
+    return float(column + stack.origin[0]), float(y + stack.origin[1])
+
+
+def _used(
+    stacks: Sequence[BeadStack],
+    model: Model,
+    samples: Samples,
+    settings: BeadSettings,
+    result: Refit,
+) -> list[UsedBead]:
+    usual = float(np.median([bead.amplitude for bead in model.beads]))
+    used = []
+    for number, bead in enumerate(model.beads):
+        room = bead.light.shape[1] // 2
+        stack, found = stacks[bead.found.stack], bead.found
+        x = found.column - room + samples.centre[2] + bead.shift[2]
+        y = found.row - room + samples.centre[1] + bead.shift[1]
+        used.append(
+            UsedBead(
+                stack.name,
+                *_on_chip(stack, x, y, settings.mirrored),
+                float(bead.shift[0] * settings.dz_nm),
+                bead.amplitude / usual,
+                bead.residual,
+                *(result.rmse(axis, number) for axis in "xyz"),
+            )
+        )
+    return used
+
+
+def _quality(
+    model: Model, samples: Samples, result: Refit, limits: Bounds, dropped: int
+) -> dict[str, float]:
+    residuals = [bead.residual for bead in model.beads]
+    return {
+        "beads_used": float(len(model.beads)),
+        "beads_dropped": float(dropped),
+        "residual_median": float(np.median(residuals)),
+        "residual_worst": float(np.max(residuals)),
+        "refit_rmse_x_nm": result.rmse("x"),
+        "refit_rmse_y_nm": result.rmse("y"),
+        "refit_rmse_z_nm": result.rmse("z"),
+        "refit_z_slope": result.slope,
+        "refit_slices": float(len(result.z_nm)),
+        "refit_failed": float(result.failed),
+        "walk_x_nm": samples.walk_nm[0],
+        "walk_y_nm": samples.walk_nm[1],
+        "light_first_slice": samples.light_change[0],
+        "light_last_slice": samples.light_change[1],
+        "crlb_x_nm_5000_photons": float(np.median(limits.x_sd_nm)),
+        "crlb_y_nm_5000_photons": float(np.median(limits.y_sd_nm)),
+        "crlb_z_nm_5000_photons": float(np.median(limits.z_sd_nm)),
+    }
+
+
+def _example(psf: SplinePsf, model: Model, samples: Samples, step: float) -> Example:
+    """The bead with the most light, and the PSF at its place."""
+    bead = max(model.beads, key=lambda one: one.amplitude)
+    focus, centre_y, centre_x = samples.centre
+    z = (focus - (np.arange(len(bead.light)) - bead.shift[0])) * step
+    low, high = psf.z_range_nm
+    inside = (z >= low - 1e-6) & (z <= high + 1e-6)
+    z, data = z[inside], bead.light[inside]
+    x = np.full(len(z), centre_x + bead.shift[2])
+    y = np.full(len(z), centre_y + bead.shift[1])
+    images, column, row = psf.roi(x, y, z, np.ones(len(z)))
+    # One bead has one place: all its windows begin at the same pixel.
+    rows, columns = images.shape[1:]
+    top, left = int(row[0]), int(column[0])
+    below, above = max(top, 0), min(top + rows, data.shape[1])
+    start, stop = max(left, 0), min(left + columns, data.shape[2])
+    data = data[:, below:above, start:stop]
+    images = images[:, below - top : above - top, start - left : stop - left]
+    scale = float((images * data).sum() / (images**2).sum())
+    return Example(z, data, images * scale)
+
+
+def _notes(samples: Samples, settings: BeadSettings, psf: SplinePsf) -> list[str]:
+    low, high = psf.z_range_nm
+    direction = "down" if settings.falling else "up"
+    first, last = (low, high) if settings.falling else (high, low)
+    return [
+        f"z = 0 is the {samples.placement.focus_from}",
+        f"the focus went {direction} from slice to slice: the first slice shows an "
+        f"emitter at {first:+.0f} nm, the last at {last:+.0f} nm (the other way round: "
+        f"{'leave out' if settings.falling else 'add'} --falling)",
+    ]
+
+
+def _warnings(
+    model: Model,
+    samples: Samples,
+    result: Refit,
+    z_range: tuple[float, float],
+    psf: SplinePsf,
+    settings: BeadSettings,
+) -> list[str]:
+    said = []
+    slope = result.slope
+    if not abs(slope - 1) < _SLOPE_ERROR:
+        what = (
+            "the PSF looks alike at different heights, so z cannot be told from it"
+            if not slope > 0.7
+            else "heights are not reproduced"
+        )
+        said.append(
+            f"fitted z changes by {slope:.2f} nm per nm of the stage: {what}; use it "
+            f"in 2D, or calibrate an astigmatic or other 3D PSF"
+        )
+    whole, kept = psf.z_range_nm, z_range
+    share = 1 - (kept[1] - kept[0]) / (whole[1] - whole[0])
+    if share > _CUT_SHARE:
+        said.append(
+            f"only {kept[0]:.0f} to {kept[1]:.0f} nm of {whole[0]:.0f} to "
+            f"{whole[1]:.0f} nm can be used: outside of it fits give another z"
+        )
+    worst = max(bead.residual for bead in model.beads)
+    if worst > _WORST_RESIDUAL:
+        said.append(
+            f"a bead differs from the average by {100 * worst:.0f} % (RMS): dim beads, "
+            f"or not all alike; look at the picture"
+        )
+    walk = float(np.hypot(*samples.walk_nm))
+    if walk > _WALK_NM:
+        said.append(
+            f"the light moves sideways by {walk:.0f} nm over the stack: a tilted PSF, "
+            f"or drift, which --correct-drift takes out"
+        )
+    change = samples.light_change
+    if max(abs(value - 1) for value in change) > _LIGHT_CHANGE:
+        said.append(
+            f"the window holds {100 * change[0]:.0f} % of the light in focus at the "
+            f"first slice and {100 * change[1]:.0f} % at the last: light leaves the "
+            f"window (--roi-px), or the beads bleach (--equal-light)"
+        )
+    if len(model.beads) == 1 and not settings.correct_drift:
+        said.append(
+            "one bead only: its noise and its flaws are in the PSF; 5 or more are "
+            "better"
+        )
+    return said

@@ -1,0 +1,173 @@
+"""Which of the beads found can be used, and their windows without background.
+
+Design notes: a bead is refused with a reason in a few words; nothing is dropped
+silently but what is fainter than 2 % of the brightest bead of its stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.training.calibration.bead_finding import (
+    Sighting,
+    find_beads,
+    light_radius,
+    projection,
+)
+from blinkloop.training.calibration.bead_records import (
+    Bead,
+    BeadStack,
+    Found,
+)
+
+__all__ = ["MARGIN_PX", "Field", "cut_beads", "look_at", "select_beads", "window_sizes"]
+
+Floats = npt.NDArray[np.float64]
+
+MARGIN_PX = 3
+"""Beads are cut this much wider than the window, so that they can be shifted."""
+
+_SHARE = 0.96
+_SMALLEST_HALF_PX, _LARGEST_HALF_PX = 5, 32
+_DIM, _INVISIBLE = 0.05, 0.02
+_MOST_BEADS = 60
+_FULL_WELLS = (255, 1023, 4095, 16383, 65535)
+_PLATEAU_PX = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """A stack in photons, and what was seen in it; `radius_px` holds most light."""
+
+    stack: BeadStack
+    photons: Floats
+    sighting: Sighting
+    radius_px: int
+
+
+def look_at(stack: BeadStack, photons: Floats) -> Field:
+    """Find beads and how far their light reaches."""
+    sighting = find_beads(photons)
+    if not len(sighting):
+        return Field(stack, photons, sighting, 0)
+    image = projection(photons)
+    radii = []
+    # The strongest beads say it best; of several the median, as neighbours shine in.
+    for at in range(min(len(sighting), 5)):
+        if sighting.response[at] < 0.2 * sighting.response[0]:
+            break
+        column, row = int(sighting.column[at]), int(sighting.row[at])
+        away = np.hypot(sighting.column - column, sighting.row - row)
+        strong = (away > 0) & (sighting.response > 0.1 * sighting.response[at])
+        free = int(away[strong].min() * 0.6) if strong.any() else 55
+        reach = max(min(free, 55), int(3 * sighting.scale_px) + 1)
+        radii.append(light_radius(image, column, row, _SHARE, reach))
+    return Field(stack, photons, sighting, int(np.median(radii)))
+
+
+def window_sizes(fields: list[Field], roi_px: int | None) -> list[int]:
+    """Half sides of the window to be tried, the best first."""
+    if roi_px is not None:
+        return [roi_px // 2]
+    seen = [field for field in fields if len(field.sighting)]
+    widest = max(f.radius_px for f in seen)
+    core = max(f.sighting.scale_px for f in seen)
+    least = max(_SMALLEST_HALF_PX, int(np.ceil(2.5 * core)))
+    best = min(max(widest + 2, least), max(_LARGEST_HALF_PX, least))
+    sizes = {max(least, int(best * factor)) for factor in (1.0, 0.8, 0.65, 0.5)}
+    return sorted(sizes, reverse=True)
+
+
+def select_beads(
+    field: Field, number: int, half: int
+) -> tuple[list[Found], list[tuple[Found, str]]]:
+    """Beads of one stack whose window of +- `half` px can be used; others, and why."""
+    seen, stack = field.sighting, field.stack
+    height, width = field.photons.shape[1:]
+    room = half + MARGIN_PX
+    used: list[Found] = []
+    dropped: list[tuple[Found, str]] = []
+    for at in range(len(seen)):
+        x, y, value = int(seen.column[at]), int(seen.row[at]), float(seen.response[at])
+        relative = value / float(seen.response[0])
+        if relative < _INVISIBLE:
+            continue
+        reason = None
+        # A neighbour's core must stay out of the window.
+        reach = half + min(half, 3.0 * seen.scale_px)
+        near = np.maximum(np.abs(seen.column - x), np.abs(seen.row - y)) < reach
+        near[at] = False
+        near &= seen.response > 0.1 * value
+        edge = min(x, y, width - 1 - x, height - 1 - y)
+        if edge < room:
+            reason = (
+                f"{edge} px from the border; a window of {2 * half + 1} px does not fit"
+            )
+        elif near.any():
+            away = np.hypot(seen.column[near] - x, seen.row[near] - y).min()
+            reason = f"another bead is {away:.0f} px away"
+        elif relative < _DIM:
+            reason = f"dim: {100 * relative:.0f} % of the brightest bead"
+        else:
+            reason = _saturated(stack, x, y, half)
+        if reason is None and len(used) >= _MOST_BEADS:
+            reason = f"more than {_MOST_BEADS} beads; the brightest are used"
+        one = Found(number, x, y, value)
+        if reason is None:
+            used.append(one)
+        else:
+            dropped.append((one, reason))
+    return used, dropped
+
+
+def _saturated(stack: BeadStack, x: int, y: int, half: int) -> str | None:
+    """Why the bead is saturated, or None."""
+    part = stack.pixels[:, y - half : y + half + 1, x - half : x + half + 1]
+    top = float(part.max())
+    limit = stack.saturated_adu
+    full = (part >= (top if limit is None else limit)).sum((1, 2))
+    if limit is not None:
+        high = top >= limit
+    else:
+        # A camera's full well, or many pixels that stop at one value.
+        near_top = int(((part > 0.98 * top) & (part < top)).sum())
+        flat = int(full.max()) >= _PLATEAU_PX and int(full.sum()) > near_top
+        at_well = top in _FULL_WELLS and int(full.sum()) > 1
+        # Images of a few counts have flat tops too.
+        high = top >= 255 and (flat or at_well)
+    if not high:
+        return None
+    slices = int((full > 0).sum())
+    return f"saturated: {top:.0f} ADU in {slices} slice{'s' * (slices != 1)}"
+
+
+def cut_beads(field: Field, found: list[Found], half: int) -> list[Bead]:
+    """Windows of beads, wider by `MARGIN_PX`, with their background taken off."""
+    photons = field.photons
+    room = half + MARGIN_PX
+    free = np.ones(photons.shape[1:], bool)
+    seen = field.sighting
+    for x, y in zip(seen.column, seen.row, strict=True):
+        low_y, low_x = max(y - room, 0), max(x - room, 0)
+        free[low_y : y + room + 1, low_x : x + room + 1] = False
+    # How the level of the whole field changes from slice to slice, where it shows.
+    swing = np.zeros(len(photons))
+    if free.sum() >= 200:
+        level = np.median(photons[:, free], 1)
+        swing = level - np.median(level)
+    beads = []
+    for one in found:
+        rows = slice(one.row - room, one.row + room + 1)
+        columns = slice(one.column - room, one.column + room + 1)
+        window = photons[:, rows, columns].copy()
+        ring = np.ones(window.shape[1:], bool)
+        ring[2:-2, 2:-2] = False
+        around = np.median(window[:, ring], 1) - swing
+        # Slices far from focus shine onto the ring; the darkest fifth do not.
+        darkest = np.sort(around)[: max(len(around) // 5, 3)]
+        background = float(np.mean(darkest)) + swing
+        beads.append(Bead(one, window - background[:, None, None], background))
+    return beads

@@ -1,0 +1,198 @@
+"""Bead z-stacks to a PSF calibration, and how good it is.
+
+    find -> select -> cut -> register, average, drop outliers -> sample -> spline -> refit
+
+Design notes: takes arrays, no files; reports what it drops and what looks odd in words
+and never prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.errors import InputError
+from blinkloop.training.calibration.bead_model import (
+    align_beads,
+    build_model,
+    sample_model,
+)
+from blinkloop.training.calibration.bead_records import (
+    Bead,
+    BeadSettings,
+    BeadStack,
+    Found,
+)
+from blinkloop.training.calibration.bead_report import BeadCalibration, report
+from blinkloop.training.calibration.bead_selection import (
+    MARGIN_PX,
+    Field,
+    cut_beads,
+    look_at,
+    select_beads,
+    window_sizes,
+)
+
+__all__ = ["calibrate_beads"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def calibrate_beads(
+    stacks: Sequence[BeadStack],
+    settings: BeadSettings,
+    *,
+    progress: Callable[[str], None] = lambda text: None,
+) -> BeadCalibration:
+    """Make a PSF from bead stacks.
+
+    Parameters
+    ----------
+    stacks
+        One or several, of one microscope, step and pixel size.
+    settings
+        Step, pixel size and choices.
+    progress
+        Told in words what is being done.
+
+    Raises
+    ------
+    InputError
+        When a stack cannot be used, holds no bead, or no usable one.
+    """
+    if not stacks:
+        raise InputError("no bead stack given; give at least one z-stack of beads")
+    fields = []
+    for stack in stacks:
+        settings.check(stack)
+        turned = _turned(stack, settings)
+        progress(f"looking for beads in {stack.name}")
+        fields.append(look_at(turned, turned.photons()))
+    seen = sum(len(field.sighting) for field in fields)
+    if seen == 0:
+        raise InputError(_no_bead(fields))
+    beads, dropped, half = _choose(fields, settings)
+    progress(f"registering {len(beads)} of {seen} beads")
+    beads, lost = _centred_windows(fields, align_beads(beads), half)
+    model = build_model(beads)
+    dropped += lost + [(bead.found, reason) for bead, reason in model.dropped]
+    samples = sample_model(model, half, _focus_turned(settings, fields[0]))
+    progress(f"fitting {len(model.beads)} beads with the PSF")
+    places = [field.stack for field in fields]
+    return report(places, model, samples, half, settings, dropped)
+
+
+def _turned(stack: BeadStack, settings: BeadSettings) -> BeadStack:
+    """The stack with the focus going up, as the movies see it."""
+    pixels = stack.pixels[::-1] if settings.falling else stack.pixels
+    if settings.mirrored:
+        pixels = pixels[:, :, ::-1]
+    return replace(stack, pixels=pixels)
+
+
+def _focus_turned(settings: BeadSettings, field: Field) -> BeadSettings:
+    """Count the given focus from the other end for a stage that moved down."""
+    if not settings.falling or isinstance(settings.focus, str):
+        return settings
+    return replace(settings, focus=len(field.photons) - 1 - settings.focus)
+
+
+def _no_bead(fields: list[Field]) -> str:
+    name = _named(fields)
+    pixels = [field.stack.pixels for field in fields]
+    low = min(float(part.min()) for part in pixels)
+    high = max(float(part.max()) for part in pixels)
+    if low == high:
+        return (
+            f"{name}: no bead found, every pixel is {low:g} ADU (a closed shutter, or "
+            f"saturated all over); record a stack of beads that are bright but below "
+            f"the limit of the camera"
+        )
+    return (
+        f"{name}: no bead found, nothing stands out of the noise ({low:g} to {high:g} "
+        f"ADU); check that it is the bead stack and in focus, and record brighter "
+        f"beads on a dark background"
+    )
+
+
+def _choose(
+    fields: list[Field], settings: BeadSettings
+) -> tuple[list[Bead], list[tuple[Found, str]], int]:
+    """Usable beads, with the largest window that leaves three of them (or any)."""
+    tried = []
+    for half in window_sizes(fields, settings.roi_px):
+        found: list[Found] = []
+        dropped: list[tuple[Found, str]] = []
+        for number, field in enumerate(fields):
+            if len(field.sighting):
+                used, out = select_beads(field, number, half)
+                found += used
+                dropped += out
+        tried.append((found, dropped, half))
+        if len(found) >= min(3, len(found) + len(dropped)):
+            break
+    enough = [one for one in tried if len(one[0]) >= 3]
+    some = [one for one in tried if one[0]]
+    if not some:
+        raise InputError(_none_usable(fields, *tried[-1][1:]))
+    found, dropped, half = (enough or some)[0]
+    beads = []
+    for number, field in enumerate(fields):
+        beads += cut_beads(field, [one for one in found if one.stack == number], half)
+    return sorted(beads, key=lambda bead: -bead.found.response), dropped, half
+
+
+def _none_usable(
+    fields: list[Field], dropped: list[tuple[Found, str]], half: int
+) -> str:
+    count = len(dropped)
+    why = "; ".join(
+        f"({one.column}, {one.row}) {reason}" for one, reason in dropped[:3]
+    )
+    more = f"; and {count - 3} more" if count > 3 else ""
+    if all(reason.startswith("saturated") for _, reason in dropped):
+        advice = "record again with less light or a shorter exposure"
+    else:
+        advice = (
+            f"give a smaller window (--roi-px, now {2 * half + 1}), or record a "
+            f"sparser sample with beads away from the border"
+        )
+    return (
+        f"{_named(fields)}: {count} bead{'s' * (count != 1)} found, none can be used: "
+        f"{why}{more}; {advice}"
+    )
+
+
+def _named(fields: list[Field]) -> str:
+    return fields[0].stack.name if len(fields) == 1 else f"{len(fields)} stacks"
+
+
+def _centred_windows(
+    fields: list[Field], beads: list[Bead], half: int
+) -> tuple[list[Bead], list[tuple[Found, str]]]:
+    """Beads cut again where the registration says their centre is."""
+    kept, lost = [beads[0]], []
+    for bead in beads[1:]:
+        field, old = fields[bead.found.stack], bead.found
+        x, y = old.column + int(bead.shift[2]), old.row + int(bead.shift[1])
+        moved = replace(old, column=x, row=y)
+        height, width = field.photons.shape[1:]
+        if any(_near(moved, one.found) for one in kept):
+            lost.append((old, "a side lobe of another bead"))
+        elif np.abs(bead.shift[1:]).max() <= 1:
+            kept.append(bead)
+        elif min(x, y, width - 1 - x, height - 1 - y) < half + MARGIN_PX:
+            lost.append((old, "its centre lies too near the border"))
+        else:
+            again = cut_beads(field, [moved], half)[0]
+            again.shift = np.array([bead.shift[0], 0.0, 0.0])
+            kept.append(again)
+    return kept, lost
+
+
+def _near(one: Found, other: Found) -> bool:
+    away = abs(one.column - other.column) + abs(one.row - other.row)
+    return one.stack == other.stack and away < 3
