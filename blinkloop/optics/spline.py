@@ -195,24 +195,27 @@ class SplinePsf:
         monomials = (
             make_monomials(*place.inside, derivatives=False) * photons[:, None, None]
         )
-        slices = self._slices(monomials)
-        monomials = monomials[order, 0].astype(slices.dtype, copy=False)
         # A margin all round, so that no window has to be cut.
-        canvas = np.zeros((n_frames, height + 2 * rows, width + 2 * columns), x.dtype)
-        spots = np.lib.stride_tricks.sliding_window_view(
-            canvas, (rows, columns), (1, 2), writeable=True
-        )
-        at = np.stack([frame[kept], place.row + rows, place.column + columns], 1)
-        where = at[order].tolist()
-        last_row, last_column = place.edges(rows, columns)
-        edges = np.stack([last_row, last_column], 1)[order]
+        tall, wide = height + 2 * rows, width + 2 * columns
+        canvas = np.zeros((n_frames, tall, wide), x.dtype)
+        first = (frame[kept] * tall + place.row + rows) * wide + place.column + columns
+        where = first[order].tolist()
+        on_edge = np.stack(place.edges(rows, columns), 1)[order]
+        inner = min(rows, columns) > 1 and not on_edge.any()
+        if inner:  # as nearly always: nobody's last row or column has light
+            rows, columns = rows - 1, columns - 1
+        slices = self._slices(monomials, inner=inner)
+        monomials = monomials[order, 0].astype(slices.dtype, copy=False)
+        spots = _spots(canvas, rows, columns)
         for index, (start, stop) in groups(place.slice_[order]):
             drawn = (monomials[start:stop] @ slices[index]).reshape(-1, rows, columns)
-            drawn[:, -1] *= edges[start:stop, :1]
-            drawn[:, :, -1] *= edges[start:stop, 1:]
-            for window, (f, r, c) in zip(drawn, where[start:stop], strict=True):
-                spot = spots[f, r, c]
+            if not inner:
+                drawn[:, -1] *= on_edge[start:stop, :1]
+                drawn[:, :, -1] *= on_edge[start:stop, 1:]
+            for window, at in zip(drawn, where[start:stop], strict=True):
+                spot = spots[at]
                 np.add(spot, window, spot)
+        rows, columns = self.window_shape
         return np.ascontiguousarray(canvas[:, rows:-rows, columns:-columns])
 
     def _render_tensor(
@@ -252,11 +255,15 @@ class SplinePsf:
         k = xp.clip(xp.floor(w), 0, depth - 1)
         return Place((u, v, w - k), whole(k), whole(column), whole(row))
 
-    def _slices(self, like: Array) -> Array:
-        """(Z, 64, rows * columns) in the library and on the device of `like`."""
-        key = str(like.device) if is_torch(like) else "numpy"
+    def _slices(self, like: Array, *, inner: bool = False) -> Array:
+        """(Z, 64, rows * columns) in the library and on the device of `like`.
+
+        `inner`: without the last row and column.
+        """
+        key = (str(like.device) if is_torch(like) else "numpy", inner)
         if key not in self._laid_out:
-            self._laid_out[key] = lay_out(self.coefficients, like)
+            a = self.coefficients[:-1, :-1] if inner else self.coefficients
+            self._laid_out[key] = lay_out(a, like)
         return self._laid_out[key]
 
     def _windows(self, place: Place, monomials: Array) -> Array:
@@ -293,6 +300,16 @@ def _reaching(
     touches = (frame >= 0) & (frame < n_frames)
     touches = touches & (column > -columns) & (column < width)
     return xp.where(touches & (row > -rows) & (row < height))[0]
+
+
+def _spots(canvas: Array, rows: int, columns: int) -> Array:
+    """A view of (rows, columns) that begins at each pixel of a contiguous canvas."""
+    down, right = canvas.strides[1:]
+    wide = canvas.shape[2]
+    count = max(canvas.size - (rows - 1) * wide - columns + 1, 0)
+    return np.lib.stride_tricks.as_strided(
+        canvas, (count, rows, columns), (right, down, right)
+    )
 
 
 def _plain(values: tuple[Array, ...], torch: Any) -> bool:

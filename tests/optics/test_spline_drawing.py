@@ -135,7 +135,8 @@ def test_second_drawing_uses_the_coefficients_laid_out_before(monkeypatch):
     for _ in range(3):
         psf.render(*values, frame, *SHAPE)
         psf.render(*tensors, torch.from_numpy(frame), *SHAPE)
-    assert len(calls) == 2  # once for NumPy, once for torch's CPU
+    # NumPy, torch's CPU; once each.
+    assert len(calls) == 2
 
 
 def test_a_copy_draws_the_same():
@@ -146,6 +147,34 @@ def test_a_copy_draws_the_same():
     assert len(pickle.dumps(psf)) == before  # not the layout
     for twin in (pickle.loads(pickle.dumps(psf)), copy.deepcopy(psf)):
         np.testing.assert_array_equal(twin.render(*values, frame, *SHAPE), expected)
+
+
+def test_windows_that_hit_the_edge_of_the_support():
+    # A whole pixel: the last row and column of the window have light.
+    psf, frame = random_psf(), np.zeros(3, np.int64)
+    values = [
+        np.array([8.5, 8.3, 9.1]),
+        np.array([7.0, 7.4, 8.0]),
+        np.array([3.0, 4.0, -200.0]),
+        np.array([100.0, 200.0, 300.0]),
+    ]
+    np.testing.assert_allclose(
+        psf.render(*values, frame, *SHAPE), by_hand(psf, values, frame), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 2), (2, 1, 2)])
+def test_smallest_psfs(shape):
+    psf = SplinePsf(random_psf(shape=shape).coefficients, (0.0, 0.0, 0.0), 50.0)
+    values = [np.array([4.0, 5.5]), np.array([3.0, 2.5]), np.zeros(2), np.ones(2)]
+    frame = np.array([0, 2])
+    np.testing.assert_allclose(
+        psf.render(*values, frame, *SHAPE), by_hand(psf, values, frame), atol=1e-12
+    )
+    off_grid = [value + 0.25 for value in values]
+    np.testing.assert_allclose(
+        psf.render(*off_grid, frame, *SHAPE), by_hand(psf, off_grid, frame), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("own", [np.float32, np.float64])
