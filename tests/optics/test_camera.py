@@ -52,24 +52,31 @@ def test_mean_and_variance(facts, excess, level, library):
     gain = settings.em_gain
     electrons = settings.quantum_efficiency * level + settings.spurious_e
     read = 0.0 if settings.kind == "ideal" else settings.read_noise_e
-    # Rounding down takes half an ADU, except from whole electrons at 1 e per ADU.
-    rounding = 0.0 if settings.kind == "ideal" else 0.5
-    mean = electrons * gain / settings.e_per_adu + settings.baseline_adu - rounding
+    mean = electrons * gain / settings.e_per_adu + settings.baseline_adu
     variance = (excess * electrons * gain**2 + read**2) / settings.e_per_adu**2
-    variance += rounding / 6
+    # Rounding adds 1/12, except to whole electrons at 1 e per ADU.
+    variance += 0.0 if settings.kind == "ideal" else 1 / 12
     np.testing.assert_allclose(adu.mean(), mean, atol=5 * np.sqrt(variance / PIXELS))
     np.testing.assert_allclose(adu.var(), variance, rtol=0.03)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("facts", [SCMOS, EMCCD], ids=["scmos", "emccd"])
-def test_back_is_unbiased_but_for_rounding_down(facts, library):
+def test_back_is_unbiased(facts, library):
     settings = CameraSettings(**facts)
     camera = Camera(settings)
     back = camera.backward(expose(camera, np.full((400, 500), 25.0), library))
-    lost = 0.5 * settings.e_per_adu / settings.em_gain / settings.quantum_efficiency
     error = 5 * back.std() / np.sqrt(PIXELS)
-    np.testing.assert_allclose(back.mean(), 25.0 - lost, atol=error)
+    np.testing.assert_allclose(back.mean(), 25.0, atol=error)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_mean_of_dark_frames_is_the_baseline(library):
+    camera = Camera(
+        CameraSettings(kind="scmos", e_per_adu=2.0, read_noise_e=3.0, baseline_adu=99.7)
+    )
+    dark = expose(camera, np.zeros((400, 500)), library)
+    np.testing.assert_allclose(dark.mean(), 99.7, atol=5 * 1.5 / np.sqrt(PIXELS))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -109,13 +116,13 @@ def test_maps_stand_for_the_numbers(library):
     adu = expose(camera, np.full((20_000, *shape), 30.0), library)
     per_adu = 0.5 + 0.1 * pixel
     variance = (30.0 + (1 + pixel) ** 2) / per_adu**2 + 1 / 12
-    mean = 30.0 / per_adu + 100 + 10 * pixel - 0.5
+    mean = 30.0 / per_adu + 100 + 10 * pixel
     np.testing.assert_allclose(
         adu.mean(0), mean, atol=6 * np.sqrt(variance.max() / 2e4)
     )
     np.testing.assert_allclose(adu.var(0), variance, rtol=0.07)
     back = camera.backward(adu).mean(0)
-    np.testing.assert_allclose(back, 30.0 - 0.5 * per_adu, atol=0.7)
+    np.testing.assert_allclose(back, 30.0, atol=0.7)
 
 
 @pytest.mark.parametrize("kind", ["ideal", "scmos", "emccd"])

@@ -60,9 +60,6 @@ def movie(psf, photons, count, rng, camera=None, *, background=20.0, z=400.0):
         frames = rng.poisson(expected).astype(float)
     else:
         frames = camera.backward(camera.forward(expected, rng))
-        # The camera rounds down: half an ADU is lost on average.
-        gain = camera.settings.em_gain * camera.settings.quantum_efficiency
-        frames += 0.5 * camera.settings.e_per_adu / gain
     middle = np.full(count, 7), np.full(count, 6)
     return truth, cut_windows(frames, np.arange(count), *middle, HALF, camera)
 

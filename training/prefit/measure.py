@@ -31,11 +31,6 @@ _ENOUGH = 20_000
 _WIDTH_FITS = 3000
 """Windows fitted to learn whether the PSF is astigmatic."""
 
-_HALF_ADU = 0.5
-"""A camera rounds down, and so does the one that a recipe simulates: on average half
-an ADU of light is lost, which belongs to the background. (Not by an ideal camera,
-whose electrons are whole numbers already.)"""
-
 
 def measure(
     runs: Iterable[npt.NDArray[Any]],
@@ -107,9 +102,7 @@ def _read(
     for adu in runs:
         whole = bool(np.issubdtype(adu.dtype, np.integer))
         check = check or PixelCheck(camera, whole)
-        noisy = camera.settings.kind != "ideal"
-        rounded = _HALF_ADU if whole and noisy else 0.0
-        photons = camera.backward(adu.astype(np.float32) + np.float32(rounded))
+        photons = camera.backward(adu.astype(np.float32))
         check.look(adu, photons)
         size = 2 * finder.half_px + 1
         if min(adu.shape[1:]) < size + 2 * finder.border_px:
