@@ -10,7 +10,7 @@ source states only what it knows; the model card knows everything, so each field
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from blinkloop.schema import CameraSettings, ModelCard
 
 __all__ = [
     "ResolvedCamera",
+    "merge_camera",
     "model_meta",
     "read_camera_file",
     "resolve_camera",
@@ -81,6 +82,7 @@ _SAID = {
     "camera file": "the camera file",
     "movie": "the movie's metadata",
     "model card": "the model card",
+    "recipe": "the recipe",
 }
 
 
@@ -125,6 +127,25 @@ def resolve_camera(
     ]
     # The card's own pixel size is the one its network was made for.
     layers[0][1]["pixel_size_nm"] = card.pixel_size_nm
+    resolved = merge_camera(layers)
+    pixel_nm = resolved.settings.pixel_size_nm
+    _check_pixel_size(pixel_nm, resolved.origin["pixel_size_nm"], card)
+    return resolved
+
+
+def merge_camera(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedCamera:
+    """Merge camera facts; the last layer that knows a field wins.
+
+    Parameters
+    ----------
+    layers
+        (origin, facts), facts by field of `CameraSettings`.
+
+    Raises
+    ------
+    InputError
+        An unknown field, or a value that cannot be.
+    """
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for name, facts in layers:
@@ -145,7 +166,6 @@ def resolve_camera(
             f"{origin.get(field, 'camera')}: {field} = {first['input']!r} cannot be "
             f"used ({first['msg']}); correct it, or say it with a flag"
         ) from error
-    _check_pixel_size(settings.pixel_size_nm, origin["pixel_size_nm"], card)
     return ResolvedCamera(settings, origin)
 
 

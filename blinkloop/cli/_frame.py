@@ -35,6 +35,7 @@ VERBS: Mapping[str, str] = {
     "demo": "blinkloop.cli.demo",
     "doctor": "blinkloop.cli.doctor",
     "models": "blinkloop.cli.models",
+    "prefit": "blinkloop.cli.prefit",
     "train": "blinkloop.cli.train",
     "evaluate": "blinkloop.cli.evaluate",
     "export": "blinkloop.cli.export",
