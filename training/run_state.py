@@ -32,6 +32,9 @@ def new_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + draw)
         network = TwoStageNetwork(recipe.architecture).to(device)
+    for module in network.modules():
+        if isinstance(module, torch.nn.ELU):
+            module.inplace = True  # saves memory, and 4 % of an iteration on a CPU
     # torch's stubs do not know this keyword.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
