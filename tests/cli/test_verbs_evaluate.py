@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,84 @@ def test_evaluate_is_the_same_for_the_same_seed(good: Verb, model: Path) -> None
         del record["seconds"]
     assert one == two
     assert one["n_truth"] != other["n_truth"]
+
+
+def test_evaluate_tells_everything_at_once(
+    good: Verb, model: Path, tmp_path: Path
+) -> None:
+    words = ("--densities", "0,0.5", "--isolated", "--emitters", 30, "--z-bins", 3)
+    words += ("--sigma-repeats", 2, "--across-range", 2, "--camera-kind", "ideal")
+    folder = tmp_path / "new" / "figures"
+    said = good("evaluate", model, *SHORT, *words, "--figures", folder)
+    record = said.json
+    assert record.keys() >= KEYS | {"calibration", "subpixel", "sigma_over_repeats"}
+    assert record["condition"]["camera"]["kind"] == "ideal"
+    assert len(record["by_z"]) == 3
+    empty, same = record["by_density"]
+    assert (empty["n_truth"], same["n_truth"]) == (0, record["n_truth"])
+    assert same["density"] == record["density"]
+    assert record["isolated"]["settings"]["emitters"] == 30
+    assert record["isolated"]["single"]["n"] == 30
+    assert len(record["across_range"]["drawn"]) == 2
+    assert json.loads((folder / "evaluation.json").read_text()) == record
+    names = {file.name for file in folder.glob("*.png")}
+    assert names >= {"by_density.png", "crlb.png", "across_range.png"}
+    assert all((folder / name).read_bytes()[:4] == b"\x89PNG" for name in names)
+
+
+def test_tables_of_everything(good: Verb, model: Path) -> None:
+    words = ("--densities", "0,0.5", "--isolated", "--emitters", 9, "--across-range", 1)
+    said = good("evaluate", model, *SHORT[:-1], *words, "--sigma-repeats", 2)
+    for title in ("Calibration", "By z", "By density", "9 isolated emitters", "Across"):
+        assert title in said.out
+    assert "nan" not in said.out
+
+
+def test_rules_of_the_challenge(good: Verb, model: Path) -> None:
+    standard = good("evaluate", model, *SHORT).json
+    challenge = good("evaluate", model, *SHORT, "--rules", "challenge").json
+    assert standard["rules"]["name"] == "standard"
+    assert challenge["rules"] == {
+        "name": "challenge",
+        "border_nm": 450.0,
+        "min_photons": 0.0,
+        "photon_quantile": 0.25,
+        "lateral_nm": 250.0,
+        "axial_nm": 500.0,
+        "forgive_dropped": True,
+        "matching": "greedy",
+        "wobble": False,
+    }
+    assert 0 < challenge["n_truth"] < standard["n_truth"]
+    words = ("--matching", "hungarian", "--photon-quantile", 0, "--border-nm", 0)
+    words += ("--tolerance-lateral-nm", 40, "--tolerance-axial-nm", 1e4, "--wobble")
+    own = good("evaluate", model, *SHORT, "--rules", "challenge", *words).json
+    assert own["rules"]["matching"] == "hungarian"
+    assert own["rules"]["wobble"] is True
+    assert own["n_truth"] > challenge["n_truth"]
+    assert own["rmse_lateral_nm"] <= 40
+
+
+def test_a_quantile_alone_forgives_what_it_drops(good: Verb, model: Path) -> None:
+    record = good("evaluate", model, *SHORT, "--photon-quantile", 0.5).json
+    assert record["rules"]["forgive_dropped"] is True
+    assert record["rules"]["min_photons"] == 50
+
+
+def test_card_gets_the_short_numbers(good: Verb, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(model.read_bytes())
+    words = ("--densities", "0,0.5", "--isolated", "--emitters", 30, "--write-card")
+    record = good("evaluate", copy, *SHORT, *words).json
+    entry = read_model(copy).card.accuracy
+    assert entry["jaccard"] == record["jaccard"]
+    assert entry["z_score_sd"].keys() == {"x", "y", "z"}
+    assert entry["density_bias"] == record["density"]["bias"]
+    assert len(entry["by_density"]) == 2
+    ratio = record["isolated"]["persistent"]["z"]["ratio"]
+    assert entry["crlb_ratio"]["persistent"]["z"] == ratio
+    assert len(json.dumps(entry)) < 6000
 
 
 def test_evaluate_of_the_bundled_model(good: Verb, bundled: str) -> None:
@@ -82,6 +161,15 @@ def test_evaluate_of_a_movie_is_that_of_its_simulation(
         (("--flux", 0), "flux_photons = 0"),
         (("--frames", 0), "frames = 0"),
         (("--size", "64"), "height x width"),
+        (("--densities", "0.1;2"), "numbers with commas"),
+        (("--densities", "0.1,-2"), "density_per_um2 = -2"),
+        (("--threshold", 0), "between 0 and 1, got 0"),
+        (("--photon-quantile", 1), "--photon-quantile"),
+        (("--psf-sigma-px", "nan"), "not a finite number"),
+        (("--psf", "b.h5"), "has a Gaussian PSF"),
+        (("--pixel-size-nm", 120), "120 nm"),
+        (("--isolated", "--movie", "m", "--truth", "t"), "--isolated belongs to"),
+        (("--psf", "p", "--movie", "m", "--truth", "t"), "--psf belongs to"),
         (("--size", "3x3"), "height_px = 3"),
         (("--threshold", 2), "between 0 and 1, got 2"),
         (("--movie", "m.tif"), "go together"),
