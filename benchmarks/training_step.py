@@ -3,8 +3,9 @@
 Simulation (which runs in a thread of its own during a training), targets, forward,
 loss, backward, clipping, optimiser, averaging; `iteration` is their sum without the
 simulation. Median of the processor's milliseconds on a CPU, so that a shared machine
-matters less, and of the clock's on a GPU. With `--before` the parts as the first version
-had them: AdamW of single tensors, weights averaged one by one, ELU not in place.
+matters less, and of the clock's on a GPU. With `--before` the parts as the first
+version had them: AdamW of single tensors, weights averaged one by one, ELU not in
+place.
 
     python benchmarks/training_step.py astigmatic-small --threads 1
     python benchmarks/training_step.py astigmatic-small --precision bf16 --before

@@ -40,7 +40,8 @@ def _adamw(network: nn.Module, schedule: ScheduleSettings) -> torch.optim.Optimi
 
 def _muon(network: nn.Module, schedule: ScheduleSettings) -> torch.optim.Optimizer:
     """Muon for the convolutions between images and outputs, AdamW for the rest."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         first = parameter.ndim == 4 and parameter.shape[1] == 1
         last = name.startswith("head_") and ".out." in name
