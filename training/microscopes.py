@@ -6,6 +6,7 @@ movie by movie.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import numpy.typing as npt
 
 from blinkloop.optics import Camera, GaussianPsf
 from blinkloop.optics.scene import Psf
+from blinkloop.optics.sensor import SensorMaps, read_sensor_maps
 from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
+from blinkloop.psf_file import load_psf
 from blinkloop.schema import (
     GaussianPsfSettings,
     PsfSettings,
+    SplinePsfSettings,
     VariedGaussianPsfSettings,
 )
 from blinkloop.training.recipe import Recipe
@@ -38,8 +42,12 @@ def psf_of(
         return draw_psf(settings, rng, movies, n_frames)
     if isinstance(settings, GaussianPsfSettings):
         return GaussianPsf(settings)
-    from blinkloop.optics.psf_file import load_psf
+    return _measured(settings, folder)
 
+
+@functools.lru_cache(maxsize=4)
+def _measured(settings: SplinePsfSettings, folder: Path) -> Psf:
+    """Read once, not for every batch."""
     return load_psf(settings, folder=folder)
 
 
@@ -63,9 +71,43 @@ def draw_psf(
     )
 
 
-def camera_of(recipe: Recipe) -> Camera:
-    """The one camera of a recipe."""
-    return Camera(recipe.camera)
+def camera_of(
+    recipe: Recipe,
+    rng: np.random.Generator,
+    movies: int,
+    n_frames: int,
+    folder: Path,
+) -> Camera | VariedCamera:
+    """The camera of a recipe: fixed, a part of a mapped chip, or drawn per movie."""
+    if recipe.camera_variation is not None:
+        return draw_camera(recipe, rng, movies, n_frames)
+    if recipe.camera_maps is None:
+        return Camera(recipe.camera)
+    settings, size = recipe.camera, recipe.schedule.patch_px
+    maps = _maps(_found(recipe.camera_maps, folder))
+    parts = maps.crops(rng, movies, size, size)
+    frames = movies * n_frames
+    return VariedCamera(
+        multiplied=np.zeros(frames, bool),
+        read_noise_e=np.repeat(parts.read_noise_e, n_frames, axis=0),
+        spurious_e=np.full((frames, 1, 1), settings.spurious_e),
+        e_per_adu=np.repeat(parts.e_per_adu, n_frames, axis=0),
+        baseline_adu=np.repeat(parts.offset_adu, n_frames, axis=0),
+        saturation_adu=float(2**settings.bit_depth - 1),
+        quantum_efficiency=settings.quantum_efficiency,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _maps(path: Path) -> SensorMaps:
+    """Read once, not for every batch."""
+    return read_sensor_maps(path)
+
+
+def _found(file: str, folder: Path) -> Path:
+    """A file beside the recipe, or else in the working directory."""
+    beside = folder / file
+    return beside if beside.is_file() else Path(file)
 
 
 def draw_camera(

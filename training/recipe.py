@@ -69,12 +69,29 @@ class Recipe(_Strict):
     camera_variation: CameraVariation | None = Field(
         None, description="Cameras drawn movie by movie in place of `camera`."
     )
+    camera_maps: str | None = Field(
+        None,
+        description="File with the offset, gain and noise of every pixel of an sCMOS "
+        "(npz, h5, TIFF); each movie takes a random part of the chip.",
+    )
     sample: SampleSettings = SampleSettings()
     loss: LossSettings = LossSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     network_units: Scaling | None = Field(
         None, description="Instead of those of `scaling`; a fine-tuned network's."
     )
+
+    @model_validator(mode="after")
+    def _one_camera(self) -> Recipe:
+        if self.camera_maps is None:
+            return self
+        if self.camera_variation is not None:
+            raise ValueError("give camera_maps or camera_variation, not both")
+        if self.camera.kind != "scmos":
+            raise ValueError(
+                f"camera_maps are for camera.kind scmos, not {self.camera.kind}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Recipe:

@@ -41,6 +41,22 @@ class SampleSettings(_Strict):
     background_structure_px: tuple[float, float] = Field(
         (8.0, 40.0), description="Length of that structure."
     )
+    background_drift_max: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Largest relative change from the first frame of a movie to its "
+        "last.",
+    )
+    defocused_fraction: float = Field(
+        0.0,
+        ge=0,
+        description="Emitters far out of focus per emitter in focus: wide spots, part "
+        "of the background, no targets.",
+    )
+    defocused_sigma_px: tuple[float, float] = Field(
+        (4.0, 12.0), description="SDs of those spots."
+    )
     density_per_um2: tuple[float, float] = Field(
         (0.05, 2.0),
         description="Emitters touching a frame, at the pixel size of `camera`.",
@@ -49,8 +65,11 @@ class SampleSettings(_Strict):
         0.03, ge=0, le=1, description="Share of movies without any emitter."
     )
     on_time_frames: tuple[float, float] = Field((2.0, 6.0), description="Mean on-time.")
-    margin_px: int = Field(
-        10, ge=0, description="Emitters this far outside send light into the frame."
+    margin_px: int | None = Field(
+        None,
+        ge=0,
+        description="Emitters this far outside send light into the frame; null = as "
+        "far as the PSF reaches.",
     )
     photons_floor: float = Field(
         50.0, ge=0, description="Dimmer emitters are light, but not targets."

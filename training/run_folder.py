@@ -63,7 +63,7 @@ def _hardware(device: torch.device, processes: int) -> dict[str, Any]:
 
 
 def write_recipe(recipe: Recipe, folder: Path, base: Path) -> None:
-    """Write the recipe as it is trained, with the file of its PSF beside it.
+    """Write the recipe as it is trained, with the files it names beside it.
 
     Parameters
     ----------
@@ -72,16 +72,17 @@ def write_recipe(recipe: Recipe, folder: Path, base: Path) -> None:
     folder
         Run folder.
     base
-        The recipe's paths are relative to it. A PSF file below it is copied to the same
-        place below the run folder, so that the run folder can be moved.
+        The recipe's paths are relative to it. A PSF file or camera maps below it are
+        copied to the same place below the run folder, so that it can be moved.
     """
     recipe.save(folder / RECIPE_FILE)
-    name = Path(getattr(recipe.psf, "file", ""))
-    source, target = base / name, folder / name
-    inside = name.parts and not name.is_absolute() and ".." not in name.parts
-    if inside and source.is_file() and not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    for named in (getattr(recipe.psf, "file", ""), recipe.camera_maps or ""):
+        name = Path(named)
+        source, target = base / name, folder / name
+        inside = name.parts and not name.is_absolute() and ".." not in name.parts
+        if inside and source.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
 
 
 class RunRecord:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,6 @@ from blinkloop.optics.varied import VariedCamera
 from blinkloop.schema import VariedGaussianPsfSettings
 from blinkloop.training.microscopes import (
     camera_of,
-    draw_camera,
     footprint_px,
     psf_of,
 )
@@ -38,16 +38,18 @@ class Batch:
     Parameters
     ----------
     frames
-        (S, T, H, W) float32 photons as the camera gives them back.
+        (S, T, H, W) float32 photons as the camera gives them back; a tensor when torch
+        formed them.
     background
-        (S, H, W) expected background photons.
+        (S, H, W) expected background photons; (S, T, H, W) when it changes from frame
+        to frame.
     emitters
         `EMITTER_DTYPE` rows with `frame` = movie * T + frame in the movie; all whose
         light is in the frames, also outside the field or below the photon floor. For a
         network without z (z range (0, 0)), z is 0, wherever the emitter was drawn.
     """
 
-    frames: npt.NDArray[np.float32]
+    frames: Any
     background: npt.NDArray[np.float32]
     emitters: npt.NDArray[np.void]
 
@@ -72,10 +74,14 @@ class Simulator:
         What to simulate.
     folder
         Paths in the recipe (a measured PSF) are relative to it.
+    device
+        torch device that forms the images ("cpu", "cuda"); None: NumPy. Other random
+        numbers, the same statistics.
     """
 
     recipe: Recipe
     folder: Path = Path()
+    device: str | None = None
 
     def batch(self, iteration: int, *, stream: int = 0) -> Batch:
         """Batch number `iteration` of random stream `stream` (0 = training)."""
@@ -96,7 +102,17 @@ class Simulator:
             conditions,
             n_frames=schedule.targets_per_movie + 2,
             folder=self.folder,
+            images=self._images(rng),
         )
+
+    def _images(self, rng: np.random.Generator) -> Any:
+        """Torch generator of one batch."""
+        if self.device is None:
+            return None
+        import torch
+
+        seed = int(rng.integers(2**63))
+        return torch.Generator(self.device).manual_seed(seed)
 
 
 def simulate_movies(
@@ -106,6 +122,7 @@ def simulate_movies(
     *,
     n_frames: int,
     folder: Path = Path(),
+    images: Any = None,
 ) -> Batch:
     """Movies of a recipe's PSF, cameras and background under given conditions.
 
@@ -121,6 +138,8 @@ def simulate_movies(
         Length of each movie.
     folder
         Paths in the recipe are relative to it.
+    images
+        `torch.Generator` on the device that forms the images; None: NumPy.
     """
     sample, size = recipe.sample, recipe.schedule.patch_px
     movies = conditions.photons.shape[0]
@@ -129,9 +148,7 @@ def simulate_movies(
     if isinstance(recipe.psf, VariedGaussianPsfSettings):
         z_range = recipe.psf.emitter_z_range_nm
     psf = psf_of(recipe.psf, rng, movies, n_frames, folder)
-    camera: Camera | VariedCamera = camera_of(recipe)
-    if recipe.camera_variation is not None:
-        camera = draw_camera(recipe, rng, movies, n_frames)
+    camera = camera_of(recipe, rng, movies, n_frames, folder)
     photons = conditions.photons
     if sample.signal_to_noise_min > 0:
         area = footprint_px(psf, movies)
@@ -151,17 +168,24 @@ def simulate_movies(
             background_structure=sample.background_structure,
             background_structure_max=sample.background_structure_max,
             background_structure_px=sample.background_structure_px,
+            background_drift_max=sample.background_drift_max,
+            defocused_fraction=sample.defocused_fraction,
+            defocused_sigma_px=sample.defocused_sigma_px,
         ),
         density_per_um2=conditions.density_per_um2,
         photons=photons,
         background_photons=conditions.background_photons,
         on_time_frames=conditions.on_time_frames,
+        images=images,
     )
     adu = scene.frames_adu
     frames = camera.backward(adu.reshape(-1, size, size)).reshape(adu.shape)
     if flat:
         scene.emitters["z_nm"] = 0.0
-    return Batch(frames, scene.background, scene.emitters)
+    background = scene.background
+    if scene.frame_background is not None:
+        background = scene.frame_background
+    return Batch(frames, background, scene.emitters)
 
 
 def _visible(
@@ -180,7 +204,8 @@ def _visible(
     shape = conditions.photons.shape
     if isinstance(camera, VariedCamera):
         excess = 1.0 + camera.multiplied.reshape(shape[0], -1)[:, 0]
-        read = camera.read_noise_e.reshape(shape[0], -1)[:, 0]
+        # Maps: the median pixel, for a few noisy ones decide nothing.
+        read = np.median(camera.read_noise_e.reshape(shape[0], -1), axis=1)
     else:
         s = camera.settings
         excess = np.full(shape, 2.0 if s.kind == "emccd" else 1.0)

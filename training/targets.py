@@ -26,7 +26,7 @@ def in_field(
 
 def scaled_frames(batch: Batch, scaling: Scaling) -> Tensor:
     """(S, T, H, W) frames in network units."""
-    frames = torch.from_numpy(batch.frames)
+    frames = torch.as_tensor(batch.frames)
     return (frames - scaling.input_offset_photons) / scaling.input_scale_photons
 
 
@@ -48,7 +48,10 @@ def to_targets(batch: Batch, scaling: Scaling, photons_floor: float) -> Targets:
         ],
         axis=1,
     )
-    background = np.repeat(batch.background, length - 2, axis=0)
+    if batch.background.ndim == 4:
+        background = batch.background[:, 1:-1].reshape(-1, height, width)
+    else:
+        background = np.repeat(batch.background, length - 2, axis=0)
     return Targets(
         torch.from_numpy(index.astype(np.int64)),
         torch.from_numpy(position.astype(np.float32)),

@@ -75,7 +75,7 @@ class VariedCamera:
 
     Electrons are counted before multiplication, so an EMCCD of gain g with read noise
     r and e_per_adu k appears with r / g and k / g: only the excess noise tells it from
-    another camera. Quantum efficiency is 1.
+    another camera.
 
     Parameters
     ----------
@@ -86,6 +86,8 @@ class VariedCamera:
         without spurious charge.
     saturation_adu
         Largest value of the ADC.
+    quantum_efficiency
+        Photoelectrons per photon.
     """
 
     multiplied: Array
@@ -94,6 +96,7 @@ class VariedCamera:
     e_per_adu: Array
     baseline_adu: Array
     saturation_adu: float = 65535.0
+    quantum_efficiency: float = 1.0
 
     def for_frames(self, first: int, last: int) -> VariedCamera:
         """The cameras of frames first .. last - 1, counted from 0."""
@@ -105,6 +108,7 @@ class VariedCamera:
             self.e_per_adu[part],
             self.baseline_adu[part],
             self.saturation_adu,
+            self.quantum_efficiency,
         )
 
     def forward(self, photons: Array, rng: Any) -> Array:
@@ -122,16 +126,18 @@ class VariedCamera:
                 self.baseline_adu,
             )
         )
-        electrons = draw_poisson(xp, photons + spurious, rng)
+        expected = self.quantum_efficiency * photons + spurious
+        electrons = draw_poisson(xp, expected, rng)
         multiplied = xp.where(xp.asarray(self.multiplied))[0]
         if multiplied.shape[0]:
             electrons[multiplied] = draw_gamma(xp, electrons[multiplied], 1.0, rng)
         electrons = electrons + read * draw_normal(xp, electrons, rng)
-        adu = xp.floor(electrons / per_adu + offset + 0.5)
+        adu = xp.floor(electrons / per_adu + (offset + 0.5))
         return xp.clip(adu, 0, self.saturation_adu)
 
     def backward(self, adu: Array) -> Array:
         """ADU (F, H, W) to photons, same shape; may be negative."""
         offset = full_like_dtype(self.baseline_adu, adu)
         electrons = (adu - offset) * full_like_dtype(self.e_per_adu, adu)
-        return electrons - full_like_dtype(self.spurious_e, adu)
+        electrons = electrons - full_like_dtype(self.spurious_e, adu)
+        return electrons / self.quantum_efficiency

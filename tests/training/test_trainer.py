@@ -153,13 +153,15 @@ def test_fp16_scales_its_gradients_and_resumes(tmp_path: Path) -> None:
 
 def test_progress_says_the_terms_of_the_loss(tmp_path: Path) -> None:
     seen: list[Progress] = []
-    Trainer(tiny(iterations=2), tmp_path).train(seen.append)
+    Trainer(tiny(iterations=4), tmp_path).train(seen.append)
     for progress in seen:
         np.testing.assert_allclose(
             sum(progress.terms[name] for name in LOSS_TERMS), progress.loss, rtol=1e-6
         )
         assert set(progress.terms) == set(LOSS_TERMS)
-        assert all(progress.terms[name] != 0 for name in LOSS_TERMS)
+    # One without an emitter has nothing to locate.
+    for name in LOSS_TERMS:
+        assert any(progress.terms[name] != 0 for progress in seen), name
 
 
 @pytest.mark.parametrize(
