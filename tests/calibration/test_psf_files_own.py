@@ -128,6 +128,14 @@ def test_mirrored_frames_have_the_mirrored_psf():
     np.testing.assert_allclose(picture(back.psf()), frame, atol=2e-3)
 
 
+def test_slopes_are_mirrored_up_to_the_edge_of_the_support():
+    one = calibration()
+    at = [np.array([v]) for v in (9.0, 7.0, 0.0, 1000.0)]  # whole pixels
+    here, there = (c.psf().derivatives(*at)[0, 0] for c in (one, one.mirrored()))
+    assert np.abs(here[6, 0]) > 1e-3
+    np.testing.assert_allclose(there[:, ::-1], -here, atol=1e-3 * np.abs(here).max())
+
+
 def test_settings_and_back(written):
     settings = read_psf(written).settings(written)
     assert settings == SplinePsfSettings(
