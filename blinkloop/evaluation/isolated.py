@@ -84,6 +84,7 @@ def isolated_movie(
     truth["z_nm"] = rng.uniform(*condition.z_range_nm, n)
     truth["photons"] = settings.photons
     truth["background_photons"] = settings.background_photons
+    beside: tuple[int, ...]
     if mode == "single":
         # Empty, set, empty, set, ..., empty: the network sees one frame on either side.
         truth["frame"], n_frames, beside = 2 * group + 1, 2 * sets + 1, (0,)

@@ -61,10 +61,9 @@ def bound_ratio(
             f"{bounds.shape}"
         )
     n, axes = errors.shape
-    square, known = (
-        errors**2,
-        np.isfinite(bounds).all(axis=0) & (bounds > 0).all(axis=0),
-    )
+    square = errors**2
+    usable = np.isfinite(bounds) & (bounds > 0)
+    known = [bool(usable[:, axis].all()) for axis in range(axes)]
     times = _times(rng, n, resamples)
     tail = (1.0 - level) / 2.0
     result: dict[str, dict[str, Any]] = {}

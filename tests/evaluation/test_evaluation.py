@@ -31,6 +31,7 @@ from blinkloop.evaluation import (
 from blinkloop.evaluation.bounds import reach_px
 from blinkloop.evaluation.figures import draw_all
 from blinkloop.metrics import RULES, Rules
+from blinkloop.precision import precision_px
 from blinkloop.schema import (
     CameraSettings,
     GaussianPsfSettings,
@@ -224,6 +225,21 @@ def test_bounds_know_the_noise_of_the_camera(card):
     assert flat.shape == (9, 2)
     # What need not be estimated cannot make the rest worse.
     assert (flat <= whole[:, :2] * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("pixel_size_nm", [100.0, 130.0])
+def test_bounds_are_in_nm(pixel_size_nm):
+    flat = GaussianPsfSettings(sigma0_px=1.3, astigmatism_nm=0, z_range_nm=(0, 0))
+    camera = CameraSettings(kind="ideal", pixel_size_nm=pixel_size_nm)
+    where = condition_of(
+        make_card(flat, pixel_size_nm=pixel_size_nm, camera=camera, z_range_nm=(0, 0))
+    )
+    rows = isolated_movie(
+        where, IsolatedSettings(emitters=40, photons=2000), "single"
+    ).truth
+    bound = np.sqrt(bounds_nm2(rows, where, three_dimensional=False))
+    known = precision_px(np.array(1.3), np.array(2000.0), np.array(20.0))
+    np.testing.assert_allclose(bound.mean(), known * pixel_size_nm, rtol=0.03)
 
 
 def test_sigma_over_repeats_reaches_its_ceiling(card, scene):
