@@ -31,10 +31,10 @@ __all__ = ["MIN_PHOTONS", "Choice", "apply", "score", "tune"]
 MIN_PHOTONS = 50.0
 """Dimmer truth does not count (the paper's floor)."""
 
-_LEVELS = (0.99, 0.97, 0.95, 0.92, 0.88, 0.8, 0.7, 0.55)
+_THRESHOLDS = 16
+_LEVELS = (0.99, 0.97, 0.94, 0.9, 0.82, 0.7, 0.55)
 """Post-filters tried: quantiles of what the threshold leaves."""
 _ABS_Z_NM = (520.0, 600.0, 750.0)
-_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ def tune(
 ) -> Choice | None:
     """The best settings on a tuning movie; None when there is no table at all.
 
-    Coordinate by coordinate: threshold, then every post-filter, twice over.
+    Coordinate by coordinate: threshold, then every post-filter; then once more, with
+    thresholds between the neighbours of the best one.
     """
     best: Choice | None = None
     for variant, table in tables.items():
@@ -102,9 +103,14 @@ def _climb(
     best = replace(start, objective=_objective(condition, truth, apply(table, start)))
     if not len(table.rows):
         return best
-    thresholds = np.unique(np.quantile(values, np.linspace(0, 0.98, 60)))
-    for _ in range(_ROUNDS):
-        options = [replace(best, threshold=float(t)) for t in thresholds]
+    coarse = np.linspace(0, 0.98, _THRESHOLDS)
+    for places in (coarse, np.linspace(-1, 1, _THRESHOLDS) * coarse[1]):
+        if places is not coarse:
+            places = places + np.mean(values < best.threshold)
+        options = [
+            replace(best, threshold=float(t))
+            for t in np.unique(np.quantile(values, places.clip(0, 1)))
+        ]
         best = _best(condition, truth, table, best, options)
         kept = values >= best.threshold
         for name, column in table.limits.items():
