@@ -39,6 +39,10 @@ _FOCUS_NM = 130.0
 _LIGHT = 0.85
 """A template's window holds this share of the PSF's light at every z."""
 
+_MERGED = 1.75
+"""Two emitters are found as one within so many `apart_px`: the dark ring of a template
+around a bright one hides a dim one. Measured on simulated movies (docs/prefit.md)."""
+
 _MOST_HALF_PX = 15
 _DEPTHS = 7
 
@@ -136,6 +140,11 @@ class Finder:
         """Emitters farther apart do not spoil each other's fit."""
         return self.half_px + self.apart_px
 
+    @property
+    def merged_px2(self) -> float:
+        """Area around an emitter in which a dimmer one is not found."""
+        return math.pi * (_MERGED * self.apart_px) ** 2
+
     def find(self, photons: npt.NDArray[np.float32], camera: Camera) -> Candidates:
         """Candidates of a run of frames (T, H, W) in photons."""
         ndimage = extras.require("scipy.ndimage", "Finding emitters", "train")
@@ -146,11 +155,12 @@ class Finder:
         inner[b : height - b, b : width - b] = True
         disk = _disk(self.apart_px)
         smooth_px = 0.75 * self.apart_px
+        dark = np.sqrt(np.maximum(pixel_variance(level, camera), 1e-6))
         for number, frame in enumerate(photons):
             # An emitter's own light is noise for what is close to it.
             light = np.maximum(level, ndimage.gaussian_filter(frame, smooth_px))
             noise = np.sqrt(np.maximum(pixel_variance(light, camera), 1e-6))
-            best, least = self._responses(frame, noise, ndimage)
+            best, least = self._responses(frame, noise, dark, ndimage)
             top = ndimage.maximum_filter(best, footprint=disk, mode="nearest")
             row, column = np.nonzero((best >= top) & (best > SNR_MIN) & inner)
             row, column = _first_of_plateaus(row, column, self.apart_px)
@@ -161,9 +171,16 @@ class Finder:
         return Candidates(at, column, row, snr, needed)
 
     def _responses(
-        self, frame: npt.NDArray[np.float32], noise: Floats, ndimage: Any
+        self,
+        frame: npt.NDArray[np.float32],
+        noise: Floats,
+        dark: Floats,
+        ndimage: Any,
     ) -> tuple[Floats, Floats]:
-        """Best signal-to-noise ratio of all templates, and the photons it takes."""
+        """Best signal-to-noise ratio of all templates, and the photons it takes.
+
+        `noise` is that of a pixel with its light, `dark` with background alone.
+        """
         best = np.full(frame.shape, -np.inf)
         least = np.full(frame.shape, np.inf)
         for template, gain in zip(self.templates, self.gains, strict=True):
@@ -172,7 +189,7 @@ class Finder:
             ratio = answer / (spread * noise)
             better = ratio > best
             best = np.where(better, ratio, best)
-            needed = SNR_MIN * spread * noise / gain
+            needed = SNR_MIN * spread * dark / gain
             least = np.where(better, needed, least)
         return best, least
 

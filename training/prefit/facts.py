@@ -37,10 +37,6 @@ _MISFIT = 1.5
 three spreads above the movie's own median: no PSF is perfect."""
 
 _NOISE = (0.75, 1.35)
-_MERGED = 1.75
-"""Two emitters are found as one within so many `apart_px`: the dark ring of a template
-around a bright one hides a dim one. Measured on simulated movies (docs/prefit.md)."""
-
 _DIM = 1.5
 """Emitters below this multiple of the threshold are partly missed."""
 
@@ -201,8 +197,9 @@ def _flux(
     total = np.concatenate(summed)
     if len(total) < FEWEST:
         raise InputError(
-            f"only {len(total)} emitters could be followed from frame to frame, but "
-            f"{FEWEST} are needed to measure their photons; give more frames (--frames)"
+            f"only {len(total)} emitters stand alone from their first frame to their "
+            f"last, but {FEWEST} are needed to measure their photons; give more frames "
+            f"(--frames), a larger field or a sparser movie"
         )
     return total / max(time.value, 1.0), np.zeros(len(total))
 
@@ -249,8 +246,7 @@ def _density(
         counts.append(float(last.mean() / area))
     found = float(np.mean(counts))
     error = 1.96 * float(np.std(counts)) / math.sqrt(len(counts))
-    disk = math.pi * (_MERGED * finder.apart_px * pixel_um) ** 2
-    filled = min(found * disk, 0.95)
+    filled = min(found * finder.merged_px2 * pixel_um**2, 0.95)
     merged = -math.log(1.0 - filled) / filled if filled > 0 else 1.0
     tau = max(on_time_frames, 0.1)
     c = np.clip(float(np.median(least)) / flux, 0.0, 1.0)

@@ -95,7 +95,7 @@ class PixelCheck:
         self.saturated += int(np.count_nonzero(full))
         self.changed |= bool((adu[1:] != adu[:-1]).any())
         share = self.saturated / self.seen
-        if share > _SATURATED_SHARE and self.changed:
+        if share > _SATURATED_SHARE:
             raise InputError(
                 f"{100 * share:.2g} % of the pixels are saturated (at {adu.max():g} "
                 f"ADU), so photons cannot be counted; record with less light, less "

@@ -31,6 +31,9 @@ _ENOUGH = 20_000
 _WIDTH_FITS = 3000
 """Windows fitted to learn whether the PSF is astigmatic."""
 
+_MOST_FILLED = 0.65
+"""Beyond this, spots are clusters of emitters, and their number is not countable."""
+
 
 def measure(
     runs: Iterable[npt.NDArray[Any]],
@@ -78,7 +81,8 @@ def measure(
         )
     lone = [_alone(part.candidates, finder.isolation_px) for part in parts]
     count = sum(int(np.count_nonzero(flags)) for flags in lone)
-    if count < FEWEST:
+    filled = _filled(parts, finder)
+    if count < FEWEST or filled > _MOST_FILLED:
         raise InputError(
             f"only {count} of {found} spots in {frames} frames stand alone (no other "
             f"within {finder.isolation_px} px): too dense for single-emitter fits; "
@@ -87,6 +91,14 @@ def measure(
     width = _width(parts, lone) if psf is None else None
     fits = [_fit(part.windows, psf, z_range_nm, width) for part in parts]
     return facts(parts, fits, finder, camera, width, check.noise_ratio)
+
+
+def _filled(parts: list[Run], finder: Finder) -> float:
+    """Share of the field that is too close to some spot for another to be found."""
+    border = 2 * finder.border_px
+    seen = [p.n_frames * (p.height - border) * (p.width - border) for p in parts]
+    found = sum(len(part.candidates) for part in parts)
+    return found * finder.merged_px2 / sum(seen)
 
 
 def _read(
