@@ -7,9 +7,10 @@ know yet equals its default. Reading executes nothing (`weights_only`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel
 
 from blinkloop.errors import InputError
 from blinkloop.training.recipe import Recipe
@@ -26,6 +27,8 @@ __all__ = [
     "resumable",
     "write_checkpoint",
 ]
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 CHECKPOINT_FILE = "checkpoint.pt"
 STABLE_FILE = "stable.pt"
@@ -92,15 +95,18 @@ def recipe_of(state: dict[str, Any], path: Path) -> Recipe:
 def continued(given: Recipe, stored: Recipe, folder: Path) -> Recipe:
     """The recipe with which a run of `stored` goes on when `given` is asked for.
 
-    What `given` leaves to the machine or to the source of a fine-tuning is the run's;
-    what only watches, and the length of a `wsd` schedule, is `given`'s.
+    What `given` does not say is the run's (defaults may change between versions), and
+    what it leaves to the machine too; what only watches, and the length of a `wsd`
+    schedule, is `given`'s.
 
     Raises
     ------
     InputError
         They differ in what is computed; the first such key is named.
     """
-    update: dict[str, Any] = {}
+    length = {key: getattr(given.schedule, key) for key in _LENGTH}
+    given = _filled(given, stored)
+    update = length if given.schedule.schedule == "wsd" else {}
     if given.schedule.precision == "auto":
         update["precision"] = stored.schedule.precision
     schedule = given.schedule.model_copy(update=update)
@@ -219,6 +225,20 @@ def _before(state: dict[str, Any], recipe: Recipe, folder: Path) -> dict[str, An
             f"have begun before, at {where}; give more, or --finish-in N"
         )
     return state
+
+
+def _filled(given: _Model, stored: BaseModel) -> _Model:
+    """The settings of `given` that were named, the others from `stored`."""
+    if type(given) is not type(stored):
+        return given
+    update: dict[str, Any] = {}
+    for name in type(given).model_fields:
+        ours, theirs = getattr(given, name), getattr(stored, name)
+        if name not in given.model_fields_set:
+            update[name] = theirs
+        elif isinstance(ours, BaseModel) and isinstance(theirs, BaseModel):
+            update[name] = _filled(ours, theirs)
+    return given.model_copy(update=update)
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:

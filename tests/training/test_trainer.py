@@ -87,6 +87,20 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
         Trainer(tiny(batch=3), tmp_path)
 
 
+def test_what_a_recipe_does_not_say_is_the_runs(tmp_path: Path) -> None:
+    """A default of another version, say: what is named counts, in every part."""
+    data = tiny().model_dump()
+    data["sample"]["margin_px"] = 3
+    data["loss"]["window_px"] = 2
+    run = Recipe.model_validate(data)
+    Trainer(run, tmp_path).save()
+    assert Trainer(tiny(), tmp_path).recipe == run
+    data = {**tiny().model_dump(include={"architecture", "schedule"}), "loss": {}}
+    data["loss"]["window_px"] = 4
+    with pytest.raises(InputError, match=r"loss\.window_px is 2 there, 4 here"):
+        Trainer(Recipe.model_validate(data), tmp_path)
+
+
 def test_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="not a checkpoint") as caught:
