@@ -77,6 +77,7 @@ def _calibration(result: _Record) -> None:
         ["calibration error of p in 8 x 8 px", found["blocks"]["ece"], None],
         ["bias of the density", density["bias"], None],
         ["coverage of its 95 % interval", density["coverage"], None],
+        ["factor its SD lacks", density["sd_scale"], None],
         [
             "swing within the pixel, x and y",
             result["subpixel"]["x"]["harmonic_excess"],

@@ -83,6 +83,7 @@ def _calibration(record: Mapping[str, Any]) -> dict[str, Any]:
         "score_ece": found["scores"]["ece"],
         "density_bias": record["density"]["bias"],
         "density_coverage_95": record["density"]["coverage"],
+        "density_sd_scale": record["density"]["sd_scale"],
     }
 
 

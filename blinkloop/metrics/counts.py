@@ -77,7 +77,9 @@ def density_calibration(
         `true_per_um2`, `estimated_per_um2`, `bias_per_um2`, `bias` (relative; NaN
         without emitters), `coverage` (share of frames whose interval holds the true
         number), `z_sd` (SD of (estimate - true) / SD; frames whose variance is 0 are
-        left out), `rmse_per_um2` (of single frames), `frames`. NaN without frames.
+        left out), `sd_scale` (what the SD would have to be multiplied by for the share
+        `level` of those frames to be covered; below 1 the interval is too wide),
+        `rmse_per_um2` (of single frames), `frames`. NaN without frames.
 
     Raises
     ------
@@ -109,6 +111,11 @@ def density_calibration(
         "bias": float(ratio(bias, mean_true)),
         "coverage": float(ratio(np.sum(np.abs(off) <= reach * sd), frames)),
         "z_sd": float(np.std(scores)) if len(scores) else math.nan,
+        "sd_scale": (
+            float(np.quantile(np.abs(scores), level) / reach)
+            if len(scores)
+            else math.nan
+        ),
         "rmse_per_um2": math.sqrt(float(ratio(np.sum(off**2), frames))) / frame_um2,
         "frames": frames,
     }

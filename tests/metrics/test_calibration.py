@@ -142,6 +142,9 @@ def test_density_of_probabilities_that_are_true():
     assert abs(found["bias"]) < 0.03
     assert 0.93 < found["coverage"] < 0.98
     np.testing.assert_allclose(found["z_sd"], 1.0, rtol=0.05)
+    np.testing.assert_allclose(found["sd_scale"], 1.0, rtol=0.05)
+    wide = density_calibration(mean, 4 * variance, true, 6.0)
+    np.testing.assert_allclose(wide["sd_scale"], found["sd_scale"] / 2)
     np.testing.assert_allclose(found["true_per_um2"], true.mean() / 6.0)
 
 
