@@ -11,6 +11,9 @@ Shapes: windows (Z, h, w); shifts (z, y, x) in voxels, from the model to the bea
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,16 +30,36 @@ _EDGE = 3
 
 _STEPS = 12
 _CONVERGED = 1e-4
-_CORRECTIONS = 3
+_CORRECTIONS = 2
 
 
 def moved(volume: Floats, shift: Floats) -> Floats:
-    """Volume shifted by cubic splines; beyond the edge its last value goes on."""
-    if not np.any(shift):
-        return volume
-    ndimage = extras.require("scipy.ndimage", "Aligning beads", "train")
-    result: Floats = ndimage.shift(volume, shift, order=3, mode="nearest")
+    """Volume shifted by cubic splines; beyond the edge its last value goes on.
+
+    The splines are those of `spline_coefficients`, so that the PSF made of a model
+    draws what was compared with the beads.
+    """
+    result = volume
+    for axis, step in enumerate(shift):
+        if step:
+            matrix = _shift_matrix(volume.shape[axis], float(step))
+            turned = np.tensordot(matrix, result, axes=(1, axis))
+            result = np.moveaxis(turned, 0, axis)
     return result
+
+
+def _shift_matrix(size: int, step: float) -> Floats:
+    """(size, size): samples of a line to its samples after a shift."""
+    at = np.clip(np.arange(size) - step, 0, size - 1)
+    result: Floats = _spline(size)(at)
+    return result
+
+
+@lru_cache(maxsize=32)
+def _spline(size: int) -> Any:
+    """Spline through each unit vector."""
+    interpolate = extras.require("scipy.interpolate", "Aligning beads", "train")
+    return interpolate.make_interp_spline(np.arange(float(size)), np.eye(size), k=3)
 
 
 def coarse_shift(

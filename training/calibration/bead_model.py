@@ -29,12 +29,13 @@ __all__ = ["Model", "Samples", "align_beads", "build_model", "sample_model"]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-_ROUNDS = 4
+_ROUNDS = 6
+_SETTLED = 0.01
 _OUTLIER_FACTOR = 2.5
 _OUTLIER_LEAST = 0.08
 _UNLIKE = 0.6
 _MOVED_PX = 0.7
-_LEAST_VOXEL_NM = 40.0
+_LEAST_VOXEL_NM = 75.0
 _FEWEST_SLICES = 5
 _IN_FOCUS_NM = 100.0
 
@@ -147,11 +148,13 @@ def build_model(beads: list[Bead]) -> Model:
     model, known = first.light, np.ones(len(first.light), bool)
     used, dropped = list(beads), []
     for turn in range(_ROUNDS if len(beads) > 1 else 1):
+        before = np.array([bead.shift for bead in used])
         for bead in used:
             if bead is not first or turn > 0:
                 bead.shift, bead.amplitude = fine_shift(
                     model, bead.light, bead.shift, known
                 )
+        steps = np.array([bead.shift for bead in used]) - before
         scale = float(np.median([bead.amplitude for bead in used]))
         for bead in used:
             bead.amplitude /= scale
@@ -166,6 +169,8 @@ def build_model(beads: list[Bead]) -> Model:
                 "the beads do not share enough slices; give stacks over the same "
                 "range of heights"
             )
+        if turn > 1 and not out and np.abs(steps).max() < _SETTLED:
+            break
     for bead in used:
         bead.residual = relative_residual(model, bead, known)
     if len(used) >= 3:

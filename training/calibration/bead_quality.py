@@ -24,8 +24,9 @@ __all__ = ["Bounds", "Refit", "bounds", "refit", "usable_range"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-_MOST_BEADS = 12
-_WRONG_NM = 60.0
+_MOST_BEADS = 8
+_WRONG_NM = 100.0
+_LEAST_SLOPE = 0.7
 _FIT_HALF_PX = 24
 _FLOOR = 0.002
 _FEWEST_TO_SPLIT = 12
@@ -146,7 +147,9 @@ def _fit_slices(
     half = min(min(psf.window_shape) // 2, _FIT_HALF_PX)
     low, high = psf.z_range_nm
     focus, centre_y, centre_x = samples.centre
-    images, stages, of_bead, tops, lefts = [], [], [], [], []
+    images, stages, of_bead, tops, lefts, drifts = [], [], [], [], [], []
+    place = samples.placement
+    slope = np.array([place.slope_x, place.slope_y]) * settings.correct_drift
     for number in numbers:
         bead = model.beads[number]
         # Slice k of the bead is slice k - shift of the model; later slices are lower.
@@ -160,6 +163,7 @@ def _fit_slices(
         photons = _cut(bead.light[chosen], y, x, half) + level
         images.append(photons)
         stages.append(stage[inside])
+        drifts.append(slope[:, None] * (chosen - bead.shift[0] - focus))
         of_bead.append(np.full(len(chosen), number))
         tops.append(np.full(len(chosen), y - half))
         lefts.append(np.full(len(chosen), x - half))
@@ -169,16 +173,16 @@ def _fit_slices(
     peak = np.nanmax(photons, (1, 2), keepdims=True) if len(photons) else photons
     floor = np.broadcast_to(np.maximum(_FLOOR * peak, 1.0), photons.shape)
     windows = Windows(photons, np.concatenate(lefts), np.concatenate(tops), floor)
-    fits = fit_psf(windows, psf, z_starts=15, tries=2)
+    fits = fit_psf(windows, psf, z_starts=11, tries=2)
     good = np.isfinite(fits.x_px + fits.y_px + fits.z_nm) & np.isfinite(
         fits.x_sigma_px + fits.y_sigma_px
     )
-    dx, dy = fits.x_px.copy(), fits.y_px.copy()
+    dx, dy = np.array([fits.x_px, fits.y_px]) - np.concatenate(drifts, 1)
     for number in numbers:
         here = bead_number == number
         if (here & good).any():
-            dx[here] -= np.median(fits.x_px[here & good])
-            dy[here] -= np.median(fits.y_px[here & good])
+            dx[here] -= np.median(dx[here & good])
+            dy[here] -= np.median(dy[here & good])
     return Refit(
         bead_number[good],
         stage_nm[good],
@@ -200,28 +204,29 @@ def usable_range(
 ) -> tuple[float, float]:
     """Heights from z = 0 outwards at which fitted and stage height agree.
 
-    A slice agrees when the median error of the beads is below the larger of 60 nm and
-    1.5 steps; two slices in a row that do not end the range. Where a PSF looks alike
-    above and below focus (no slope), nothing is cut: it is a 2D PSF.
+    A slice agrees when the median error of the slices within two steps of it is below
+    the larger of 100 nm and 1.5 steps: a stage that slips once ends no range. Where a
+    PSF looks alike above and below focus (no slope) nothing is cut: it is a 2D PSF.
     """
     low, high = whole
-    if not result.slope > 0.7:
+    if not result.slope > _LEAST_SLOPE:
         return whole
     limit = max(_WRONG_NM, 1.5 * step_nm)
-    slot = np.rint(result.stage_nm / step_nm).astype(np.int64)
     error = np.abs(result.z_nm - result.stage_nm)
-    wrong = {int(k): bool(np.median(error[slot == k]) > limit) for k in np.unique(slot)}
 
-    def end(direction: int, last: float) -> float:
-        k, reached = 0, 0.0
-        while abs(k * step_nm) <= abs(last) + 1e-6:
-            if wrong.get(k, False) and wrong.get(k + direction, True):
+    def agrees(z: float) -> bool:
+        near = np.abs(result.stage_nm - z) < 2.5 * step_nm
+        return not near.any() or float(np.median(error[near])) <= limit
+
+    def end(step: float, last: float) -> float:
+        reached = 0.0
+        while abs(reached + step) < abs(last):
+            if not agrees(reached + step):
                 return reached
-            reached = k * step_nm
-            k += direction
+            reached += step
         return last
 
-    start, stop = end(-1, low), end(1, high)
+    start, stop = end(-step_nm, low), end(step_nm, high)
     # Hardly a slice agrees: say what was measured, not that nothing is usable.
     return (start, stop) if stop - start >= 0.3 * (high - low) else whole
 

@@ -107,7 +107,7 @@ class BeadSettings:
         amplifier of an EMCCD than the movies.
     smooth_z_nm
         Height of a voxel; slices closer than that are averaged by a spline fit. None:
-        the step, but not less than 40 nm.
+        the step, but not less than 75 nm.
     equal_light
         Scale every slice to hold the same light, for beads that bleach.
     correct_drift

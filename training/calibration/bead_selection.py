@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop import extras
 from blinkloop.training.calibration.bead_finding import (
     Sighting,
     find_beads,
@@ -32,7 +33,8 @@ MARGIN_PX = 3
 
 _SHARE = 0.96
 _SMALLEST_HALF_PX, _LARGEST_HALF_PX = 5, 32
-_DIM, _INVISIBLE = 0.05, 0.02
+_DIM, _INVISIBLE = 0.1, 0.02
+_LOBE = 0.2
 _MOST_BEADS = 60
 _FULL_WELLS = (255, 1023, 4095, 16383, 65535)
 _PLATEAU_PX = 4
@@ -101,8 +103,11 @@ def select_beads(
         near = np.maximum(np.abs(seen.column - x), np.abs(seen.row - y)) < reach
         near[at] = False
         near &= seen.response > 0.1 * value
+        beside = np.maximum(np.abs(seen.column - x), np.abs(seen.row - y)) <= half
         edge = min(x, y, width - 1 - x, height - 1 - y)
-        if edge < room:
+        if (beside & (seen.response > value / _LOBE)).any():
+            reason = "faint light beside a bead: a side lobe, or a neighbour"
+        elif edge < room:
             reason = (
                 f"{edge} px from the border; a window of {2 * half + 1} px does not fit"
             )
@@ -146,6 +151,7 @@ def _saturated(stack: BeadStack, x: int, y: int, half: int) -> str | None:
 
 def cut_beads(field: Field, found: list[Found], half: int) -> list[Bead]:
     """Windows of beads, wider by `MARGIN_PX`, with their background taken off."""
+    ndimage = extras.require("scipy.ndimage", "Measuring the background", "train")
     photons = field.photons
     room = half + MARGIN_PX
     free = np.ones(photons.shape[1:], bool)
@@ -164,9 +170,11 @@ def cut_beads(field: Field, found: list[Found], half: int) -> list[Bead]:
         columns = slice(one.column - room, one.column + room + 1)
         window = photons[:, rows, columns].copy()
         ring = np.ones(window.shape[1:], bool)
-        ring[2:-2, 2:-2] = False
+        ring[3:-3, 3:-3] = False
         around = np.median(window[:, ring], 1) - swing
-        # Slices far from focus shine onto the ring; the darkest fifth do not.
+        # Slices far from focus shine onto the ring; the darkest fifth do not. Without
+        # the smoothing the darkest would be those where the noise was low.
+        around = ndimage.gaussian_filter1d(around, max(len(around) / 16, 1.0))
         darkest = np.sort(around)[: max(len(around) // 5, 3)]
         background = float(np.mean(darkest)) + swing
         beads.append(Bead(one, window - background[:, None, None], background))

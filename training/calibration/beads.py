@@ -40,6 +40,7 @@ __all__ = ["calibrate_beads"]
 
 Floats = npt.NDArray[np.float64]
 
+_STRONG = 0.25
 
 def calibrate_beads(
     stacks: Sequence[BeadStack],
@@ -122,6 +123,11 @@ def _choose(
     fields: list[Field], settings: BeadSettings
 ) -> tuple[list[Bead], list[tuple[Found, str]], int]:
     """Usable beads, with the largest window that leaves three of them (or any)."""
+    strong = sum(
+        int((field.sighting.response > _STRONG * field.sighting.response[0]).sum())
+        for field in fields
+        if len(field.sighting)
+    )
     tried = []
     for half in window_sizes(fields, settings.roi_px):
         found: list[Found] = []
@@ -132,7 +138,7 @@ def _choose(
                 found += used
                 dropped += out
         tried.append((found, dropped, half))
-        if len(found) >= min(3, len(found) + len(dropped)):
+        if len(found) >= min(3, strong):
             break
     enough = [one for one in tried if len(one[0]) >= 3]
     some = [one for one in tried if one[0]]
