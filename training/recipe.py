@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isclose
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from blinkloop.schema import (
     GaussianPsfSettings,
     PsfSettings,
     Scaling,
+    SplinePsfSettings,
 )
 from blinkloop.training.recipe_sample import CameraVariation, SampleSettings
 from blinkloop.training.recipe_schedule import ScheduleSettings
@@ -90,6 +92,19 @@ class Recipe(_Strict):
         if self.camera.kind != "scmos":
             raise ValueError(
                 f"camera_maps are for camera.kind scmos, not {self.camera.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_pixel_size(self) -> Recipe:
+        psf, size = self.psf, self.camera.pixel_size_nm
+        if isinstance(psf, SplinePsfSettings) and not isclose(
+            psf.pixel_size_nm, size, rel_tol=0.01
+        ):
+            raise ValueError(
+                f"the PSF was calibrated with pixels of {psf.pixel_size_nm:g} nm, "
+                f"camera.pixel_size_nm is {size:g}; calibrate with beads recorded on "
+                f"this camera"
             )
         return self
 

@@ -108,7 +108,7 @@ def expose(
     device = rng.device if on_torch else None
     kept = np.empty((total, height, width), np.float32) if keep_light else None
     frames = []
-    for first in range(0, total, block):
+    for first in range(0, max(total, 1), block):  # one empty block for no frame
         last = min(first + block, total)
         x, y, z, photons, at = _columns(
             rows, ("x_px", "y_px", "z_nm", "photons"), first, last, device

@@ -32,7 +32,7 @@ def reach_px(
     movies
         Number of movies S; a varied PSF has as many entries per movie each.
     """
-    ends = np.array(z_range_nm)
+    ends = np.array(z_range_nm, np.float64)
     widest: npt.NDArray[np.float64]
     if isinstance(psf, VariedGaussianPsf):
         frames = np.arange(len(psf.sigma0_px)).reshape(movies, -1)[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isclose
 from typing import Literal
 
 import numpy as np
@@ -111,8 +112,15 @@ class VirtualSettings(_Strict):
             raise ValueError("z_range_nm must be (lower, upper)")
         if self.start_power_mw > self.max_power_mw:
             raise ValueError("start_power_mw exceeds max_power_mw")
-        if self.psf.kind == "spline":
-            raise ValueError("the virtual microscope forms images with gaussian PSFs")
+        if self.psf.kind == "gaussian-range":
+            raise ValueError("the virtual microscope has one PSF, not a range")
+        if self.psf.kind == "spline" and not isclose(
+            self.psf.pixel_size_nm, self.pixel_size_nm, rel_tol=0.01
+        ):
+            raise ValueError(
+                f"the PSF was calibrated with pixels of {self.psf.pixel_size_nm:g} nm; "
+                f"pixel_size_nm is {self.pixel_size_nm:g}"
+            )
         return self
 
     @property

@@ -19,8 +19,9 @@ from blinkloop.integrations.virtual.kinetics import BlinkingPool
 from blinkloop.integrations.virtual.settings import VirtualSettings
 from blinkloop.integrations.virtual.structures import random_streams, sample_positions
 from blinkloop.integrations.virtual.truth import TRUTH_FRAME_DTYPE
-from blinkloop.optics import Camera, GaussianPsf
-from blinkloop.schema import EMITTER_DTYPE, GaussianPsfSettings
+from blinkloop.optics import Camera
+from blinkloop.psf_file import load_psf
+from blinkloop.schema import EMITTER_DTYPE
 
 __all__ = ["DETECTABLE_PHOTONS", "Simulator"]
 
@@ -40,8 +41,6 @@ class Simulator:
     def __init__(self, settings: VirtualSettings) -> None:
         sites, blinks, noise, field = random_streams(settings.seed)
         s = self._settings = settings
-        if not isinstance(s.psf, GaussianPsfSettings):  # VirtualSettings refuses it
-            raise TypeError("the virtual microscope forms images with gaussian PSFs")
         self._positions = sample_positions(s, sites)
         kinetics = s.kinetics
         self._pool = BlinkingPool(
@@ -53,7 +52,7 @@ class Simulator:
             rng=blinks,
         )
         self._background = Background(s.background, s.height_px, s.width_px, field)
-        self._psf = GaussianPsf(s.psf)
+        self._psf = load_psf(s.psf)
         self._camera = Camera(s.camera_facts)
         self._noise = noise
         self._frames = 0
