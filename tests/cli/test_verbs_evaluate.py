@@ -11,6 +11,7 @@ from verb_helpers import Verb
 
 from blinkloop.evaluation import EvaluationSettings, simulate_movie
 from blinkloop.runtime import read_model
+from blinkloop.schema import CARD_KEY, VariedGaussianPsfSettings
 
 KEYS = {
     "jaccard",
@@ -116,6 +117,34 @@ def test_card_gets_the_short_numbers(good: Verb, model: Path, tmp_path: Path) ->
     ratio = record["isolated"]["persistent"]["z"]["ratio"]
     assert entry["crlb_ratio"]["persistent"]["z"] == ratio
     assert len(json.dumps(entry)) < 6000
+
+
+def test_a_model_of_a_range_of_psfs(good: Verb, model: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(str(model))
+    (entry,) = (e for e in graph.metadata_props if e.key == CARD_KEY)
+    changes = {
+        "psf": VariedGaussianPsfSettings(),
+        "z_range_nm": (0.0, 0.0),
+        "pixel_size_range_nm": (80.0, 160.0),
+    }
+    entry.value = read_model(model).card.model_copy(update=changes).to_json()
+    path = tmp_path / "ranged.onnx"
+    onnx.save(graph, str(path))
+    words = ("--pixel-size-nm", 120, "--psf-sigma-px", 1.5, "--isolated")
+    words += ("--emitters", 9, "--across-range", 2)
+    record = good("evaluate", path, *SHORT, *words).json
+    assert record["rmse_axial_nm"] is None
+    assert "by_z" not in record
+    assert record["condition"]["psf"]["sigma0_px"] == 1.5
+    assert record["condition"]["camera"]["pixel_size_nm"] == 120
+    assert record["calibration"]["z_scores"].keys() == {"x", "y"}
+    assert "z" not in record["isolated"]["single"]
+    sizes = {row["pixel_size_nm"] for row in record["across_range"]["drawn"]}
+    assert len(sizes) == 2
+    assert all(80 <= size <= 160 for size in sizes)
+    said = good("evaluate", path, *SHORT[:-1], *words, "--figures", tmp_path / "f")
+    assert "Across the range" in said.out
 
 
 def test_evaluate_of_the_bundled_model(good: Verb, bundled: str) -> None:
