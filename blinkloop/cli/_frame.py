@@ -36,6 +36,7 @@ VERBS: Mapping[str, str] = {
     "doctor": "blinkloop.cli.doctor",
     "models": "blinkloop.cli.models",
     "prefit": "blinkloop.cli.prefit",
+    "calibrate": "blinkloop.cli.calibrate",
     "train": "blinkloop.cli.train",
     "evaluate": "blinkloop.cli.evaluate",
     "export": "blinkloop.cli.export",
