@@ -1,6 +1,6 @@
 """How well prefit recovers what a movie was simulated with: measured / true.
 
-    python benchmarks/prefit.py [--rows gaussian-2d,...] [--frames 600] [--json]
+    python benchmarks/prefit.py [--rows "2D;spline"] [--frames 600] [--json]
 
 Movies of 96 x 128 px at 100 nm from `simulate_scene`: isolated to crowded emitters,
 three PSFs, three cameras. The table of docs/prefit.md comes from this command.
@@ -159,38 +159,47 @@ def recover(row: Row, frames: int, seed: int) -> dict[str, object]:
     }
 
 
+SHOWN = (
+    "flux",
+    "flux_sd",
+    "background",
+    "on_time",
+    "density",
+    "density_found",
+    "fits",
+    "sigma0_px",
+    "alpha",
+    "seconds",
+)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", default="")
+    parser.add_argument("--rows", default="", help="Names, separated by ;")
     parser.add_argument("--frames", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     words = parser.parse_args()
     wanted = [name for name in words.rows.split(";") if name]
+    if not words.json:
+        print("| movie |", " | ".join(SHOWN), "|")
+        print("|---" * (len(SHOWN) + 1) + "|")
     for row in ROWS:
         if wanted and row.name not in wanted:
             continue
         result = recover(row, words.frames, words.seed)
         if words.json:
-            print(json.dumps(result))
-        elif "refused" in result:
-            print(f"| {row.name} | refused: {result['refused']} |")
-        else:
-            cells = [
-                f"{value:.3f}" if isinstance(value, float) else str(value)
-                for key, value in result.items()
-                if key not in ("name", "warnings")
-            ]
-            if row is ROWS[0] or row.name in wanted[:1]:
-                print(
-                    "| movie |",
-                    " | ".join(k for k in result if k not in ("name", "warnings")),
-                    "|",
-                )
-            print(f"| {row.name} |", " | ".join(cells), "|", flush=True)
-            for line in result["warnings"]:
-                print("   warning:", line)
+            print(json.dumps(result), flush=True)
+            continue
+        if "refused" in result:
+            print(f"| {row.name} | refused: {result['refused']} |", flush=True)
+            continue
+        values = [result[key] for key in SHOWN]
+        cells = [f"{v:.3f}" if isinstance(v, float) else str(v or "") for v in values]
+        print(f"| {row.name} |", " | ".join(cells), "|", flush=True)
+        for line in result["warnings"]:
+            print(f"|   warning: {line} |")
 
 
 if __name__ == "__main__":

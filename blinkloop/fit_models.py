@@ -63,6 +63,12 @@ class WindowModel(Protocol):
         """(E, P, h, w) derivatives by each parameter; that by photons is the PSF."""
         ...
 
+    def image(
+        self, theta: Floats, column: Integers, row: Integers, shape: tuple[int, int]
+    ) -> Floats:
+        """(E, h, w) the PSF alone: what one photon gives."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PsfModel:
@@ -113,6 +119,16 @@ class PsfModel:
         z = theta[:, 2] if self.free_z else np.full_like(x, self.z_range_nm[0])
         drawn = _derivatives_in(self.psf, (x, y, z, photons), column, row, shape)
         return drawn if self.free_z else drawn[:, [0, 1, 3, 4]]
+
+    def image(
+        self, theta: Floats, column: Integers, row: Integers, shape: tuple[int, int]
+    ) -> Floats:
+        """(E, h, w)."""
+        x, y = theta[:, 0], theta[:, 1]
+        z = theta[:, 2] if self.free_z else np.full_like(x, self.z_range_nm[0])
+        drawn, first_column, first_row = self.psf.roi(x, y, z, np.ones_like(x))
+        place = (row - first_row, column - first_column)
+        return _moved(np.asarray(drawn, np.float64)[:, None], *place, shape)[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +187,36 @@ class WidthModel:
             1,
         )
 
+    def image(
+        self, theta: Floats, column: Integers, row: Integers, shape: tuple[int, int]
+    ) -> Floats:
+        """(E, h, w)."""
+        sigma_y = theta[:, 3] if self.separate else theta[:, 2]
+        across, _, _ = gaussian_lines(theta[:, 0], theta[:, 2], column, shape[1])
+        down, _, _ = gaussian_lines(theta[:, 1], sigma_y, row, shape[0])
+        return _outer(down, across)
+
+
+def _moved(
+    drawn: Floats, down: Integers, right: Integers, shape: tuple[int, int]
+) -> Floats:
+    """(E, P, h, w), so far into (E, P, rows, columns); 0 beyond their edges."""
+    rows = down[:, None] + np.arange(shape[0])
+    columns = right[:, None] + np.arange(shape[1])
+    count, parameters, height, width = drawn.shape
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & (
+        (columns >= 0) & (columns < width)
+    )[:, None, :]
+    place = (
+        np.clip(rows, 0, height - 1)[:, :, None] * width
+        + np.clip(columns, 0, width - 1)[:, None, :]
+    )
+    pixels = shape[0] * shape[1]
+    flat = drawn.reshape(count, parameters, height * width)
+    moved: Floats = np.take_along_axis(flat, place.reshape(count, 1, pixels), axis=2)
+    moved *= inside.reshape(count, 1, pixels)
+    return moved.reshape(count, parameters, *shape)
+
 
 def _outer(down: Floats, across: Floats) -> Floats:
     """(E, h) and (E, w) to (E, h, w)."""
@@ -192,20 +238,6 @@ def _derivatives_in(
         return drawn
     _, first_column, first_row = psf.roi(*values)
     drawn = np.asarray(psf.derivatives(*values), np.float64)
-    rows = (row - first_row)[:, None] + np.arange(shape[0])
-    columns = (column - first_column)[:, None] + np.arange(shape[1])
-    height, width = drawn.shape[2:]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & (
-        (columns >= 0) & (columns < width)
-    )[:, None, :]
-    place = (
-        np.clip(rows, 0, height - 1)[:, :, None] * width
-        + np.clip(columns, 0, width - 1)[:, None, :]
-    )
-    count, parameters = drawn.shape[:2]
-    pixels = shape[0] * shape[1]
-    flat = drawn.reshape(count, parameters, height * width)
-    moved: Floats = np.take_along_axis(flat, place.reshape(count, 1, pixels), axis=2)
-    moved *= inside.reshape(count, 1, pixels)
+    moved = _moved(drawn, row - first_row, column - first_column, shape)
     moved[:, 4] = 1.0
-    return moved.reshape(count, parameters, *shape)
+    return moved

@@ -358,10 +358,11 @@ def _starts(
         theta = np.empty_like(low)
         theta[:, 0], theta[:, 1] = x, y
         theta[:, 2:-2], theta[:, -2:] = between, (1.0, 0.0)
-        slopes, _ = counts.slopes(model, theta)
-        theta[:, -2:] = _line_fit(slopes[:, -2], image.reshape(len(x), height * width))
+        drawn = model.image(theta, counts.column, counts.row, counts.shape)
+        psf = drawn.reshape(len(x), height * width)
+        theta[:, -2:] = _line_fit(psf, image.reshape(len(x), height * width))
         theta = np.clip(theta, low, high)
-        expected = theta[:, -2, None] * slopes[:, -2] + theta[:, -1, None]
+        expected = theta[:, -2, None] * psf + theta[:, -1, None]
         found.append((counts.badness(counts.as_counts(expected)), theta))
     order = np.argsort(np.array([badness for badness, _ in found]), 0)
     thetas = np.array([theta for _, theta in found])

@@ -101,7 +101,7 @@ def test_astigmatic_fits_reach_the_bound(photons):
 
 @pytest.mark.parametrize("photons", [1000, 5000])
 def test_spline_fits_reach_the_bound(spline, photons):
-    truth, windows = movie(spline, photons, 2500, np.random.default_rng(photons + 7))
+    truth, windows = movie(spline, photons, 1800, np.random.default_rng(photons + 7))
     assert_efficient(fit_psf(windows, spline), truth, ALL)
 
 
@@ -135,7 +135,7 @@ def test_flat_fits_reach_the_bound_without_z():
 )
 def test_camera_noise_is_in_the_fit_and_in_its_bound(camera):
     rng = np.random.default_rng(11)
-    truth, windows = movie(ASTIGMATIC, 3000, 2500, rng, camera, background=4.0)
+    truth, windows = movie(ASTIGMATIC, 3000, 2000, rng, camera, background=4.0)
     fits = fit_psf(windows, ASTIGMATIC)
     assert_efficient(fits, truth, ALL)
     freedom = windows.photons[0].size - 5
