@@ -33,7 +33,11 @@ _OF_BEADS = (
 
 @click.command("calibrate", short_help="Make a PSF from beads, or convert one.")
 @click.argument(
-    "beads", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BEADS..."
+    "beads",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="BEADS...",
 )
 @click.option(
     "-o",
@@ -89,9 +93,10 @@ def command(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Make a PSF from z-stacks of BEADS (TIFF, folder, NumPy), or convert a calibration.
+    """Make a PSF from z-stacks of BEADS, or convert a calibration.
 
-    Known calibrations: SMAP *_3dcal.mat, uiPSF and SMAPpy .h5, Picasso .yaml.
+    Stacks: TIFF, a folder of TIFF files, NumPy. Calibrations: SMAP *_3dcal.mat, uiPSF
+    and SMAPpy .h5, Picasso .yaml.
 
     Example: blinkloop calibrate beads.tif --dz-nm 50 --pixel-size-nm 100 -o psf.h5
     """
@@ -211,8 +216,10 @@ def _calibrate(
     for text in result.notes:
         note(text)
     for drop in result.dropped:
-        note(f"not used: bead at ({drop.x_px:.0f}, {drop.y_px:.0f}) of {drop.stack}: "
-             f"{drop.reason}")
+        note(
+            f"not used: bead at ({drop.x_px:.0f}, {drop.y_px:.0f}) of {drop.stack}: "
+            f"{drop.reason}"
+        )
     for text in result.warnings:
         warn(text)
     if not as_json:
@@ -271,12 +278,19 @@ def _show(result: BeadCalibration) -> None:
             ("beads used, not used", f"{len(result.used)}, {len(result.dropped)}"),
             ("z range, nm", f"{low:.0f} to {high:.0f}"),
             ("voxels, px and nm", f"{columns} x {rows} px, {c.dz_nm:.0f} nm"),
-            ("difference of beads to the PSF, %", f"{100 * q['residual_median']:.1f}"),
+            ("difference of beads to the PSF, %", _residual(result)),
             ("beads fitted, RMSE in x, y, z, nm", ", ".join(fitted)),
             ("fitted z per stage z", f"{q['refit_z_slope']:.3f}"),
             ("bound at 5000 photons in x, y, z, nm", ", ".join(bound)),
         ],
     )
+
+
+def _residual(result: BeadCalibration) -> str | None:
+    """Of one bead there is none: the PSF is that bead."""
+    if len(result.used) == 1:
+        return None
+    return f"{100 * result.calibration.quality['residual_median']:.1f}"
 
 
 def _say_recipe(out: Path, record: dict[str, Any]) -> None:

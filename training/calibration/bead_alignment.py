@@ -163,9 +163,7 @@ def average(
         total = np.zeros(len(model))
         for w, bead in zip(weight, beads, strict=True):
             drawn, target, valid = _meet(result, bead.light, bead.shift, None)
-            left = np.where(
-                valid[:, None, None], target / bead.amplitude - drawn, 0.0
-            )
+            left = np.where(valid[:, None, None], target / bead.amplitude - drawn, 0.0)
             back = moved(left, -bead.shift)
             seen = _covered(len(model), bead.light.shape[0], bead.shift[0])
             change += w * seen[:, None, None] * back
@@ -214,4 +212,5 @@ def _covered(depth: int, slices: int, shift: float) -> Floats:
 
 
 def _centred(part: Floats) -> Floats:
-    return part - part.mean((1, 2), keepdims=True)
+    result: Floats = part - part.mean((1, 2), keepdims=True)
+    return result

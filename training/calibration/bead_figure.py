@@ -28,14 +28,17 @@ _COLUMNS = 7
 def calibration_figure(result: BeadCalibration, *, title: str = "") -> Figure:
     """Draw a calibration from beads.
 
-    Rows: the brightest bead, the PSF at its place and their difference at seven
-    heights, and side views; fitted against stage height; errors; Cramer-Rao bounds.
+    Rows: the brightest bead, at its place a PSF without it (of one bead: without the
+    slices shown), and their difference, at seven heights and from the side; fitted
+    against stage height; errors; Cramer-Rao bounds; residuals, or the light of one
+    bead.
     """
     require("matplotlib", "Drawing figures", "train")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 12), dpi=110, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+    above, below = parts
     figure.suptitle(title)
     _pictures(above, result)
     axes = below.subplots(2, 2)
@@ -70,7 +73,12 @@ def _pictures(figure: Any, result: BeadCalibration) -> None:
         axes = grid[row, -1]
         height = (example.z_nm[0] - example.z_nm[-1]) / 1000
         half = side.shape[1] * pixel / 2000
-        extent = (-half, half, example.z_nm[-1] / 1000, example.z_nm[-1] / 1000 + height)
+        extent = (
+            -half,
+            half,
+            example.z_nm[-1] / 1000,
+            example.z_nm[-1] / 1000 + height,
+        )
         _image(axes, side, like, signed=row == 2, extent=extent, aspect="auto")
         axes.set_yticks([low / 1000, 0, high / 1000])
         axes.yaxis.tick_right()

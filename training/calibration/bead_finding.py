@@ -1,7 +1,7 @@
 """Find beads in a z-stack, whatever the shape of the PSF.
 
-The mean over z holds all light of a bead near its centre: a spot, a cross, a ring. It is
-seen through Laplacians of Gaussians of growing width (scale space, Lindeberg 1998,
+The mean over z holds all light of a bead near its centre: a spot, a cross, a ring. It
+is seen through Laplacians of Gaussians of growing width (scale space, Lindeberg 1998,
 doi:10.1023/A:1008045108935); the width with the strongest response is the size of the
 PSF in this stack, and the maxima at that width are the beads.
 
@@ -44,14 +44,14 @@ class Sighting:
         return int(self.column.shape[0])
 
 
-def projection(photons_ZHW: Floats) -> Floats:
+def projection(photons_ZHW: npt.NDArray[np.floating]) -> Floats:
     """(H, W) mean over z without single hot pixels, and without a sloping background.
 
     A pixel is replaced by the median of its 3 x 3 neighbourhood when it stands out of
     it more than an optical image can.
     """
     ndimage = extras.require("scipy.ndimage", "Finding beads", "train")
-    mean: Floats = photons_ZHW.mean(0)
+    mean: Floats = photons_ZHW.mean(0, dtype=np.float64)
     around = ndimage.median_filter(mean, size=3, mode="nearest")
     ring = np.ones((3, 3), bool)
     ring[1, 1] = False
@@ -61,7 +61,9 @@ def projection(photons_ZHW: Floats) -> Floats:
     return np.where(hot, around, mean)
 
 
-def find_beads(photons_ZHW: Floats, *, scale_px: float | None = None) -> Sighting:
+def find_beads(
+    photons_ZHW: npt.NDArray[np.floating], *, scale_px: float | None = None
+) -> Sighting:
     """Beads of a stack; none when nothing stands out of the noise.
 
     Parameters
@@ -76,7 +78,7 @@ def find_beads(photons_ZHW: Floats, *, scale_px: float | None = None) -> Sightin
     # Sampled filters do not quite sum to 0: a high level must not show through them.
     image = image - float(np.median(image))
     noise = _noise(image)
-    scales = _SCALES_PX[_SCALES_PX * 6 <= max(min(image.shape), 7)]
+    scales = _SCALES_PX[max(min(image.shape), 7) >= _SCALES_PX * 6]
     if scale_px is not None:
         scales = np.array([scale_px])
     best: tuple[float, float, Floats] | None = None
@@ -140,7 +142,7 @@ def _noise(image: Floats) -> float:
     across = np.diff(image, axis=1).ravel()
     down = np.diff(image, axis=0).ravel()
     steps = np.concatenate([across, down])
-    return 1.4826 * float(np.median(np.abs(steps))) / np.sqrt(2.0)
+    return float(1.4826 * np.median(np.abs(steps)) / np.sqrt(2.0))
 
 
 def _sighting(kept: list[tuple[int, int, float]], scale: float) -> Sighting:

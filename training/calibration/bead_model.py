@@ -146,7 +146,8 @@ def build_model(beads: list[Bead]) -> Model:
     """
     first = beads[0]
     model, known = first.light, np.ones(len(first.light), bool)
-    used, dropped = list(beads), []
+    used: list[Bead] = list(beads)
+    dropped: list[tuple[Bead, str]] = []
     for turn in range(_ROUNDS if len(beads) > 1 else 1):
         before = np.array([bead.shift for bead in used])
         for bead in used:
@@ -329,4 +330,3 @@ def _resample(
     step = (depth - 1) / pieces
     sampled = spline(knots).reshape(pieces + 1, *values.shape[1:])
     return sampled, step * dz_nm, focus / step
-

@@ -7,7 +7,7 @@ molecules are dimmer and scatter by their Cramer-Rao bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from blinkloop.training.calibration.bead_alignment import average
 from blinkloop.training.calibration.bead_model import Model, Samples, sample_model
 from blinkloop.training.calibration.bead_records import BeadSettings
 
-__all__ = ["Bounds", "Refit", "bounds", "refit", "usable_range"]
+__all__ = ["Bounds", "Fold", "Refit", "bounds", "refit", "split", "usable_range"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -31,6 +31,15 @@ _FIT_HALF_PX = 24
 _FLOOR = 0.002
 _FEWEST_TO_SPLIT = 12
 _LARGEST_STEP_NM = 1000.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """A PSF, the beads to be fitted with it, and which of their slices."""
+
+    psf: SplinePsf
+    beads: tuple[int, ...]
+    slices: slice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +61,14 @@ class Refit:
     def within(self, low: float, high: float) -> Refit:
         """Slices between two heights of the stage."""
         kept = (self.stage_nm >= low - 1e-6) & (self.stage_nm <= high + 1e-6)
-        names = ("bead", "stage_nm", "z_nm", "dx_nm", "dy_nm")
-        return Refit(*(getattr(self, name)[kept] for name in names), self.failed)
+        return Refit(
+            self.bead[kept],
+            self.stage_nm[kept],
+            self.z_nm[kept],
+            self.dx_nm[kept],
+            self.dy_nm[kept],
+            self.failed,
+        )
 
     @property
     def slope(self) -> float:
@@ -84,41 +99,42 @@ class Bounds:
     background: float
 
 
-def refit(model: Model, half: int, settings: BeadSettings, samples: Samples) -> Refit:
-    """Fit x, y, z, photons and background of every slice of the beads.
+def refit(
+    model: Model, folds: Sequence[Fold], settings: BeadSettings, samples: Samples
+) -> Refit:
+    """Fit x, y, z, photons and background of every slice of the beads."""
+    parts = [_fit_slices(fold, model, samples, settings) for fold in folds]
+    return Refit(
+        np.concatenate([part.bead for part in parts]),
+        np.concatenate([part.stage_nm for part in parts]),
+        np.concatenate([part.z_nm for part in parts]),
+        np.concatenate([part.dx_nm for part in parts]),
+        np.concatenate([part.dy_nm for part in parts]),
+        sum(part.failed for part in parts),
+    )
+
+
+def split(
+    model: Model, half: int, settings: BeadSettings, samples: Samples
+) -> Iterator[Fold]:
+    """PSFs for the beads that are not part of them.
 
     No slice is fitted with a PSF that it is part of: of several beads every second one
     is fitted with the PSF of the others; of one bead every second slice with the PSF
     of the slices between, which are then two steps apart.
     """
-    parts = [
-        _fit_slices(psf, model, numbers, of, samples, settings)
-        for psf, numbers, of in _folds(model, half, settings, samples)
-    ]
-    return Refit(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("bead", "stage_nm", "z_nm", "dx_nm", "dy_nm")
-        ),
-        sum(part.failed for part in parts),
-    )
-
-
-def _folds(
-    model: Model, half: int, settings: BeadSettings, samples: Samples
-) -> Iterator[tuple[SplinePsf, list[int], slice]]:
-    """A PSF, the beads to be fitted with it, and which of their slices."""
     beads, place = model.beads, samples.placement
     if len(beads) > 1:
         for turn in range(2):
             light, _ = average(model.light, beads[turn::2])
             other = replace(model, light=light)
             psf = sample_model(other, half, settings, place).psf()
-            yield psf, list(range(1 - turn, len(beads), 2))[:_MOST_BEADS], slice(None)
+            others = range(1 - turn, len(beads), 2)
+            yield Fold(psf, tuple(others)[:_MOST_BEADS], slice(None))
         return
     known = np.flatnonzero(model.known)
     if len(known) < _FEWEST_TO_SPLIT or 2 * settings.dz_nm > _LARGEST_STEP_NM:
-        yield samples.psf(), [0], slice(None)
+        yield Fold(samples.psf(), (0,), slice(None))
         return
     # Later steps are twice as high; the voxels follow.
     coarse = replace(settings, dz_nm=2 * settings.dz_nm)
@@ -133,17 +149,13 @@ def _folds(
             slope_y=2 * place.slope_y,
         )
         psf = sample_model(thin, half, coarse, at).psf()
-        yield psf, [0], slice(first + 1 - turn, None, 2)
+        yield Fold(psf, (0,), slice(first + 1 - turn, None, 2))
 
 
 def _fit_slices(
-    psf: SplinePsf,
-    model: Model,
-    numbers: list[int],
-    of: slice,
-    samples: Samples,
-    settings: BeadSettings,
+    fold: Fold, model: Model, samples: Samples, settings: BeadSettings
 ) -> Refit:
+    psf, numbers = fold.psf, fold.beads
     half = min(min(psf.window_shape) // 2, _FIT_HALF_PX)
     low, high = psf.z_range_nm
     focus, centre_y, centre_x = samples.centre
@@ -153,7 +165,7 @@ def _fit_slices(
     for number in numbers:
         bead = model.beads[number]
         # Slice k of the bead is slice k - shift of the model; later slices are lower.
-        slices = np.arange(len(bead.light))[of]
+        slices = np.arange(len(bead.light))[fold.slices]
         stage = (focus - (slices - bead.shift[0])) * settings.dz_nm
         inside = (stage >= low - 1e-6) & (stage <= high + 1e-6)
         chosen = slices[inside]
@@ -246,6 +258,4 @@ def bounds(
     model = np.maximum(psf.roi(middle, middle, z, light)[0], 0.0) + background
     slopes = psf.derivatives(middle, middle, z, light)
     x, y, height = np.sqrt(crlb(slopes, model)[:, :3].T)
-    return Bounds(
-        z, x * pixel_size_nm, y * pixel_size_nm, height, photons, background
-    )
+    return Bounds(z, x * pixel_size_nm, y * pixel_size_nm, height, photons, background)

@@ -78,11 +78,12 @@ class BeadStack:
                 f"give the file as the camera recorded it"
             )
 
-    def photons(self) -> Floats:
+    def photons(self) -> npt.NDArray[np.float32]:
         """(Z, H, W) photons, in the order of the file."""
-        adu = self.pixels.astype(np.float64)
-        result: Floats = (adu - self.baseline_adu) * self.photons_per_adu
-        return result
+        adu = self.pixels.astype(np.float32)
+        adu -= np.float32(self.baseline_adu)
+        adu *= np.float32(self.photons_per_adu)
+        return adu
 
 
 @dataclass(frozen=True, slots=True)

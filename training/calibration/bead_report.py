@@ -14,9 +14,11 @@ from blinkloop.psf_file import PsfCalibration
 from blinkloop.training.calibration.bead_model import Model, Samples
 from blinkloop.training.calibration.bead_quality import (
     Bounds,
+    Fold,
     Refit,
     bounds,
     refit,
+    split,
     usable_range,
 )
 from blinkloop.training.calibration.bead_records import (
@@ -25,6 +27,7 @@ from blinkloop.training.calibration.bead_records import (
     DroppedBead,
     Found,
 )
+from blinkloop.training.calibration.bead_selection import MARGIN_PX
 
 __all__ = ["BeadCalibration", "Example", "UsedBead", "report"]
 
@@ -59,7 +62,10 @@ class UsedBead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """A bead beside the PSF: (Z, h, w) data without background and what is drawn."""
+    """A bead beside a PSF: (Z, h, w) light without background, and what is drawn.
+
+    The PSF is one that these slices are not part of, as in the fits.
+    """
 
     z_nm: Floats
     data: Floats
@@ -117,7 +123,8 @@ def report(
     """Make the spline, fit the beads with it, and put everything together."""
     pixel, step = settings.pixel_size_nm, settings.dz_nm
     psf = samples.psf()
-    everything = refit(model, half, settings, samples)
+    folds = list(split(model, half, settings, samples))
+    everything = refit(model, folds, settings, samples)
     z_range = usable_range(everything, psf.z_range_nm, step)
     result = everything.within(*z_range)
     limits = bounds(psf, z_range, pixel)
@@ -153,7 +160,7 @@ def report(
         out,
         result,
         limits,
-        _example(psf, model, samples, step),
+        _example(folds, model, samples, step),
         _notes(samples, settings, psf),
         _warnings(model, samples, result, z_range, psf, settings),
     )
@@ -219,26 +226,40 @@ def _quality(
     }
 
 
-def _example(psf: SplinePsf, model: Model, samples: Samples, step: float) -> Example:
-    """The bead with the most light, and the PSF at its place."""
-    bead = max(model.beads, key=lambda one: one.amplitude)
+def _example(
+    folds: Sequence[Fold], model: Model, samples: Samples, step: float
+) -> Example:
+    """The bead with the most light, and at its place a PSF it is not part of."""
+    number = int(np.argmax([one.amplitude for one in model.beads]))
+    bead = model.beads[number]
     focus, centre_y, centre_x = samples.centre
     z = (focus - (np.arange(len(bead.light)) - bead.shift[0])) * step
-    low, high = psf.z_range_nm
-    inside = (z >= low - 1e-6) & (z <= high + 1e-6)
-    z, data = z[inside], bead.light[inside]
-    x = np.full(len(z), centre_x + bead.shift[2])
-    y = np.full(len(z), centre_y + bead.shift[1])
-    images, column, row = psf.roi(x, y, z, np.ones(len(z)))
-    # One bead has one place: all its windows begin at the same pixel.
-    rows, columns = images.shape[1:]
-    top, left = int(row[0]), int(column[0])
-    below, above = max(top, 0), min(top + rows, data.shape[1])
-    start, stop = max(left, 0), min(left + columns, data.shape[2])
-    data = data[:, below:above, start:stop]
-    images = images[:, below - top : above - top, start - left : stop - left]
-    scale = float((images * data).sum() / (images**2).sum())
-    return Example(z, data, images * scale)
+    drawn = np.zeros_like(bead.light)
+    shown = np.zeros(len(z), bool)
+    for fold in folds:
+        if number not in fold.beads:
+            continue
+        low, high = fold.psf.z_range_nm
+        mine = np.zeros(len(z), bool)
+        mine[fold.slices] = True
+        mine &= (z >= low - 1e-6) & (z <= high + 1e-6)
+        count = int(mine.sum())
+        x = np.full(count, centre_x + bead.shift[2])
+        y = np.full(count, centre_y + bead.shift[1])
+        drawn[mine] = fold.psf.render(
+            x,
+            y,
+            z[mine],
+            np.ones(count),
+            np.arange(count),
+            count,
+            *bead.light.shape[1:],
+        )
+        shown |= mine
+    inner = slice(MARGIN_PX, -MARGIN_PX)
+    data, drawn = bead.light[shown, inner, inner], drawn[shown, inner, inner]
+    scale = float((drawn * data).sum() / max(float((drawn**2).sum()), 1e-300))
+    return Example(z[shown], data, drawn * scale)
 
 
 def _notes(samples: Samples, settings: BeadSettings, psf: SplinePsf) -> list[str]:

@@ -45,12 +45,12 @@ class Field:
     """A stack in photons, and what was seen in it; `radius_px` holds most light."""
 
     stack: BeadStack
-    photons: Floats
+    photons: npt.NDArray[np.float32]
     sighting: Sighting
     radius_px: int
 
 
-def look_at(stack: BeadStack, photons: Floats) -> Field:
+def look_at(stack: BeadStack, photons: npt.NDArray[np.float32]) -> Field:
     """Find beads and how far their light reaches."""
     sighting = find_beads(photons)
     if not len(sighting):
@@ -163,12 +163,12 @@ def cut_beads(field: Field, found: list[Found], half: int) -> list[Bead]:
     swing = np.zeros(len(photons))
     if free.sum() >= 200:
         level = np.median(photons[:, free], 1)
-        swing = level - np.median(level)
+        swing = (level - np.median(level)).astype(np.float64)
     beads = []
     for one in found:
         rows = slice(one.row - room, one.row + room + 1)
         columns = slice(one.column - room, one.column + room + 1)
-        window = photons[:, rows, columns].copy()
+        window = photons[:, rows, columns].astype(np.float64)
         ring = np.ones(window.shape[1:], bool)
         ring[3:-3, 3:-3] = False
         around = np.median(window[:, ring], 1) - swing

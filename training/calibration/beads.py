@@ -1,6 +1,6 @@
 """Bead z-stacks to a PSF calibration, and how good it is.
 
-    find -> select -> cut -> register, average, drop outliers -> sample -> spline -> refit
+    find -> select -> cut -> register, average, drop -> sample -> spline -> refit
 
 Design notes: takes arrays, no files; reports what it drops and what looks odd in words
 and never prints.
@@ -42,6 +42,7 @@ Floats = npt.NDArray[np.float64]
 
 _STRONG = 0.25
 
+
 def calibrate_beads(
     stacks: Sequence[BeadStack],
     settings: BeadSettings,
@@ -76,7 +77,7 @@ def calibrate_beads(
     if seen == 0:
         raise InputError(_no_bead(fields))
     beads, dropped, half = _choose(fields, settings)
-    progress(f"registering {len(beads)} of {seen} beads")
+    progress(f"registering {len(beads)} of {len(beads) + len(dropped)} beads")
     beads, lost = _centred_windows(fields, align_beads(beads), half)
     model = build_model(beads)
     dropped += lost + [(bead.found, reason) for bead, reason in model.dropped]
