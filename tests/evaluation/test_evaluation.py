@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,13 +33,16 @@ from blinkloop.evaluation.bounds import reach_px
 from blinkloop.evaluation.figures import draw_all
 from blinkloop.metrics import RULES, Rules
 from blinkloop.precision import precision_px
+from blinkloop.psf_file import PsfCalibration, write_psf
 from blinkloop.schema import (
+    EMITTER_DTYPE,
     CameraSettings,
     GaussianPsfSettings,
     SplinePsfSettings,
     empty_emitters,
 )
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "decode_spline.npz"
 SHAPE = (45, 70)
 SETTINGS = EvaluationSettings(
     density_per_um2=0.5, frames=60, height_px=SHAPE[0], width_px=SHAPE[1], seed=3
@@ -306,6 +310,41 @@ def test_across_the_range_of_a_2d_model(ranged_card):
     assert "drawn" not in entry["across_range"]
     figures = draw_all(plain({"model": "m", "across_range": record}))
     assert list(figures) == ["across_range"]
+
+
+def test_a_measured_psf_is_found_where_the_person_says(tmp_path):
+    pytest.importorskip("h5py")
+    with np.load(GOLDEN) as file:
+        golden = dict(file)
+    dz_nm = float(golden["vx"][2])
+    half = 8 * dz_nm
+    calibration = PsfCalibration(
+        golden["coeff"].astype(np.float32),
+        tuple(golden["ref0"].tolist()),
+        dz_nm,
+        100.0,
+        z_range_nm=(-half, half),
+    )
+    write_psf(tmp_path / "mine.h5", calibration)
+    card = make_card(
+        SplinePsfSettings(file="/elsewhere/psf.h5", z_range_nm=(-half, half)),
+        camera=CameraSettings(kind="ideal"),
+    )
+    with pytest.raises(InputError, match="no such PSF file"):
+        condition_of(card)
+    where = condition_of(card, psf_file=tmp_path / "mine.h5")
+    assert reach_px(where) == 6
+    rows = np.zeros(len(golden["xyz"]), EMITTER_DTYPE)
+    for name, column in zip(("x_px", "y_px", "z_nm"), golden["xyz"].T, strict=True):
+        rows[name] = column
+    rows["photons"], rows["background_photons"] = golden["phot"], golden["bg"]
+    bound = bounds_nm2(rows, where, three_dimensional=True)
+    # Official background misses the last row and column of a window: up to 2.3 %.
+    np.testing.assert_allclose(bound, golden["crlb"][:, :3] * [1e4, 1e4, 1], rtol=0.03)
+    short = SETTINGS.model_copy(update={"frames": 5})
+    scene = simulate_movie(card, short, where)
+    assert np.abs(scene.emitters["z_nm"]).max() <= half
+    assert scene.frames_adu.max() > 300
 
 
 def test_condition_in_the_middle_of_a_range(ranged_card):
