@@ -66,10 +66,11 @@ class Watch:
     def see_start(self, iteration: int, location_per_emitter: float) -> str | None:
         """Take the localization loss of iteration 1, 2, ...; why the start is bad."""
         last = self._schedule.stuck_iterations
-        if iteration > last or not math.isfinite(location_per_emitter):
+        if iteration > last:
             return None
-        self._location.append(location_per_emitter)
-        if iteration < last:
+        if math.isfinite(location_per_emitter):
+            self._location.append(location_per_emitter)
+        if iteration < last or not self._location:
             return None
         level = median(self._location)
         if level < self._schedule.stuck_loss:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_recipes import tiny
+from tiny_recipes import tiny, with_sample
 
 from blinkloop.errors import BlinkloopError, InputError
 from blinkloop.training.batches import stream_number
@@ -53,6 +53,13 @@ def test_watch_finds_a_stuck_start(level: float, stuck: bool) -> None:
     reasons = [seen.see_start(i, level) for i in range(1, 12)]
     assert [i for i, reason in enumerate(reasons, 1) if reason] == [10] * stuck
     assert watch(stuck_iterations=0).see_start(1, 1e9) is None
+
+
+def test_a_batch_without_emitters_hides_no_stuck_start() -> None:
+    seen = watch(stuck_iterations=2)
+    assert seen.see_start(1, 1e9) is None
+    assert seen.see_start(2, math.nan) is not None
+    assert watch(stuck_iterations=1).see_start(1, math.nan) is None
 
 
 def broken(recipe: object, streams: set[int], at: int = 4):
@@ -110,7 +117,9 @@ def test_divergence_without_end_is_named_and_the_checkpoint_stays(
 
 
 def test_stuck_start_gets_new_weights(tmp_path: Path) -> None:
-    recipe = tiny(stuck_iterations=2, stuck_loss=-1e9, max_restarts=1)
+    recipe = with_sample(
+        tiny(stuck_iterations=2, stuck_loss=-1e9, max_restarts=1), empty_fraction=0.0
+    )
     with pytest.raises(BlinkloopError, match="stuck at iteration 2"):
         Trainer(recipe, tmp_path).train(lambda p: None)
     left = Trainer(recipe, tmp_path)
