@@ -135,13 +135,9 @@ def on_time(found: list[tuple[Candidates, Chains]]) -> OnTime | None:
     """
     at_risk = went_on = 0
     for candidates, chains in found:
+        # 0 in the first frame of a chain, which therefore never counts.
         brightest = _brightest_before(candidates.snr, chains)
-        counted = (
-            (chains.place >= 1)
-            & chains.alone
-            & chains.exposed
-            & (brightest > _CLEARLY * SNR_MIN)
-        )
+        counted = chains.alone & chains.exposed & (brightest > _CLEARLY * SNR_MIN)
         at_risk += int(np.count_nonzero(counted))
         went_on += int(np.count_nonzero(counted & (chains.after >= 0)))
     if at_risk == 0:
