@@ -42,7 +42,8 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     for _ in range(_STEPS):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
+    result: Tensor = x.T if tall else x
+    return result
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -118,4 +119,5 @@ def _adam(
     step = float(state["step"])
     mean = state["mean"] / (1 - fast**step)
     square = state["square"] / (1 - slow**step)
-    return mean / (square.sqrt() + _ADAM_EPS)
+    direction: Tensor = mean / (square.sqrt() + _ADAM_EPS)
+    return direction
