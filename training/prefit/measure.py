@@ -32,7 +32,9 @@ _WIDTH_FITS = 3000
 """Windows fitted to learn whether the PSF is astigmatic."""
 
 _MOST_FILLED = 0.65
-"""Beyond this, spots are clusters of emitters, and their number is not countable."""
+"""Beyond this, and with few lone spots, spots are clusters that nobody can count."""
+
+_LEAST_ALONE = 0.3
 
 
 def measure(
@@ -82,7 +84,8 @@ def measure(
     lone = [_alone(part.candidates, finder.isolation_px) for part in parts]
     count = sum(int(np.count_nonzero(flags)) for flags in lone)
     filled = _filled(parts, finder)
-    if count < FEWEST or filled > _MOST_FILLED:
+    crowded = filled > _MOST_FILLED and count < _LEAST_ALONE * found
+    if count < FEWEST or crowded:
         raise InputError(
             f"only {count} of {found} spots in {frames} frames stand alone (no other "
             f"within {finder.isolation_px} px): too dense for single-emitter fits; "
