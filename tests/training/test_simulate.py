@@ -131,6 +131,7 @@ def test_checkpoint_from_before_a_field_still_resumes(tmp_path: Path) -> None:
     recipe = Recipe.model_validate(
         {
             "architecture": {"features": 4, "depth": 1, "stem_stride": 2},
+            "sample": {"photons_floor": 50.0},
             "schedule": {"batch": 2, "patch_px": 16},
         }
     )
