@@ -105,14 +105,9 @@ def stack_of(
     return adu if rising else adu[::-1]
 
 
-def ten_places(rng, shape, apart, border):
-    """Ten places, no two closer than `apart` px."""
-    places = []
-    for _ in range(20_000):
-        x = rng.uniform(border, shape[1] - 1 - border)
-        y = rng.uniform(border, shape[0] - 1 - border)
-        if all(max(abs(x - a), abs(y - b)) > apart for a, b in places):
-            places.append((x, y))
-        if len(places) == 10:
-            return places
-    raise AssertionError("no room for ten beads")
+def places(rng, shape, apart, border):
+    """Places on a grid, each moved at random by less than a pixel."""
+    rows = np.arange(border, shape[0] - border, apart)
+    columns = np.arange(border, shape[1] - border, apart)
+    grid = [(float(x), float(y)) for y in rows for x in columns]
+    return [(x + rng.uniform(-0.5, 0.5), y + rng.uniform(-0.5, 0.5)) for x, y in grid]

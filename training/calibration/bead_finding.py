@@ -27,7 +27,7 @@ _SCALES_PX = 1.0 * 1.35 ** np.arange(11)
 
 _NOISE_LIMIT = 8.0
 _CLUTTER_LIMIT = 5.0
-_SATELLITE_SCALES = 4.5
+_SATELLITE_SCALES = 3.0
 _SATELLITE_RESPONSE = 0.4
 
 
@@ -87,8 +87,11 @@ def find_beads(
         # Noise of white pixels seen through this filter: scale^2 |LoG| = 0.4 / scale.
         limit = _NOISE_LIMIT * 0.4 * noise / scale
         strongest = float(response.max())
-        if strongest > limit and (best is None or strongest > best[0]):
-            best = (strongest, float(scale), response)
+        # Favours wide filters, which see the lobes of one PSF as one: beads that are
+        # closer than that could not be used anyway.
+        worth = strongest * float(scale)
+        if strongest > limit and (best is None or worth > best[0]):
+            best = (worth, float(scale), response)
     if best is None:
         return _sighting([], 0.0)
     _, scale, response = best

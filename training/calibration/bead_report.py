@@ -38,6 +38,7 @@ _WALK_NM = 60.0
 _LIGHT_CHANGE = 0.3
 _SLOPE_ERROR = 0.05
 _CUT_SHARE = 0.25
+_NOISE = 0.015
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,7 @@ def _quality(
         "refit_z_slope": result.slope,
         "refit_slices": float(len(result.z_nm)),
         "refit_failed": float(result.failed),
+        "noise_over_peak": samples.noise,
         "walk_x_nm": samples.walk_nm[0],
         "walk_y_nm": samples.walk_nm[1],
         "light_first_slice": samples.light_change[0],
@@ -300,6 +302,11 @@ def _warnings(
         said.append(
             f"only {kept[0]:.0f} to {kept[1]:.0f} nm of {whole[0]:.0f} to "
             f"{whole[1]:.0f} nm can be used: outside of it fits give another z"
+        )
+    if samples.noise > _NOISE:
+        said.append(
+            f"the beads are dim: noise is {100 * samples.noise:.0f} % of the peak; use "
+            f"more or brighter beads, or a longer exposure"
         )
     worst = max(bead.residual for bead in model.beads)
     if worst > _WORST_RESIDUAL:

@@ -65,7 +65,7 @@ def look_at(stack: BeadStack, photons: npt.NDArray[np.float32]) -> Field:
         away = np.hypot(sighting.column - column, sighting.row - row)
         strong = (away > 0) & (sighting.response > 0.1 * sighting.response[at])
         free = int(away[strong].min() * 0.6) if strong.any() else 55
-        reach = max(min(free, 55), int(3 * sighting.scale_px) + 1)
+        reach = max(min(free, 55), int(2 * sighting.scale_px) + 1)
         radii.append(light_radius(image, column, row, _SHARE, reach))
     return Field(stack, photons, sighting, int(np.median(radii)))
 
@@ -77,7 +77,7 @@ def window_sizes(fields: list[Field], roi_px: int | None) -> list[int]:
     seen = [field for field in fields if len(field.sighting)]
     widest = max(f.radius_px for f in seen)
     core = max(f.sighting.scale_px for f in seen)
-    least = max(_SMALLEST_HALF_PX, int(np.ceil(2.5 * core)))
+    least = max(_SMALLEST_HALF_PX, int(np.ceil(1.5 * core)))
     best = min(max(widest + 2, least), max(_LARGEST_HALF_PX, least))
     sizes = {max(least, int(best * factor)) for factor in (1.0, 0.8, 0.65, 0.5)}
     return sorted(sizes, reverse=True)
@@ -90,22 +90,32 @@ def select_beads(
     seen, stack = field.sighting, field.stack
     height, width = field.photons.shape[1:]
     room = half + MARGIN_PX
+    core = int(np.ceil(1.2 * seen.scale_px))
+    places = list(zip(seen.column.tolist(), seen.row.tolist(), strict=True))
+    full = [_saturated(stack, x, y, core) for x, y in places]
+    # Saturated beads say nothing of how bright the others should be.
+    brightest = max(
+        (float(r) for r, f in zip(seen.response, full, strict=True) if f is None),
+        default=float(seen.response[0]),
+    )
     used: list[Found] = []
     dropped: list[tuple[Found, str]] = []
     for at in range(len(seen)):
-        x, y, value = int(seen.column[at]), int(seen.row[at]), float(seen.response[at])
-        relative = value / float(seen.response[0])
+        (x, y), value = places[at], float(seen.response[at])
+        relative = value / brightest
         if relative < _INVISIBLE:
             continue
-        reason = None
+        reason: str | None = None
         # A neighbour's core must stay out of the window.
-        reach = half + min(half, 3.0 * seen.scale_px)
+        reach = half + min(half, 1.75 * seen.scale_px)
         near = np.maximum(np.abs(seen.column - x), np.abs(seen.row - y)) < reach
         near[at] = False
         near &= seen.response > 0.1 * value
         beside = np.maximum(np.abs(seen.column - x), np.abs(seen.row - y)) <= half
         edge = min(x, y, width - 1 - x, height - 1 - y)
-        if (beside & (seen.response > value / _LOBE)).any():
+        if full[at] is not None:
+            reason = full[at]
+        elif (beside & (seen.response > value / _LOBE)).any():
             reason = "faint light beside a bead: a side lobe, or a neighbour"
         elif edge < room:
             reason = (
@@ -116,8 +126,6 @@ def select_beads(
             reason = f"another bead is {away:.0f} px away"
         elif relative < _DIM:
             reason = f"dim: {100 * relative:.0f} % of the brightest bead"
-        else:
-            reason = _saturated(stack, x, y, half)
         if reason is None and len(used) >= _MOST_BEADS:
             reason = f"more than {_MOST_BEADS} beads; the brightest are used"
         one = Found(number, x, y, value)
@@ -130,7 +138,8 @@ def select_beads(
 
 def _saturated(stack: BeadStack, x: int, y: int, half: int) -> str | None:
     """Why the bead is saturated, or None."""
-    part = stack.pixels[:, y - half : y + half + 1, x - half : x + half + 1]
+    rows, columns = (slice(max(at - half, 0), at + half + 1) for at in (y, x))
+    part = stack.pixels[:, rows, columns]
     top = float(part.max())
     limit = stack.saturated_adu
     full = (part >= (top if limit is None else limit)).sum((1, 2))
