@@ -34,7 +34,7 @@ from blinkloop.engine_file import (
     read_engine,
 )
 from blinkloop.errors import BlinkloopError, InputError
-from blinkloop.export.engine_builder import builder_gpu, load_builder, serialize_engine
+from blinkloop.export.engine_builder import builder_gpu, serialize_engine
 from blinkloop.export.engine_graph import (
     FLAVOUR,
     check_same_answers,
@@ -44,6 +44,7 @@ from blinkloop.export.engine_graph import (
 from blinkloop.export.engine_spec import EngineSpec, profile
 from blinkloop.export.model_file import load_model, replacing
 from blinkloop.schema import ModelCard
+from blinkloop.tensorrt_module import load_tensorrt
 
 __all__ = ["build_engine"]
 
@@ -91,7 +92,7 @@ def build_engine(
             f"{target}: a {kind} engine file ends in {wanted.suffix}; give such a name"
         )
     message, card = load_model(file)
-    trt = load_builder(wanted)
+    trt = load_tensorrt(wanted, f"Building a {kind} engine")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     order = _Order(trt, wanted, builder_gpu(wanted), chosen, digest)
     shapes = profile(card, chosen.sizes)

@@ -1,4 +1,4 @@
-"""TensorRT's builder, in either of its two modules, behind three functions.
+"""TensorRT's builder, in either of its two modules, behind two functions.
 
 `tensorrt_rtx` (TensorRT for RTX) builds without a GPU, for a list of GPU architectures;
 `tensorrt` builds where the GPU is, for that GPU. Both have the same Python API
@@ -9,40 +9,17 @@ Design notes: knows neither cards nor files; what it is given decides all it doe
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from blinkloop.cuda_driver import Gpu, find_gpus, gpu_missing
 from blinkloop.engine_file import EngineKind
 from blinkloop.errors import CheckFailedError, InputError
-from blinkloop.extras import require
+from blinkloop.tensorrt_module import error_logger, one_line
 
-__all__ = ["builder_gpu", "load_builder", "serialize_engine"]
+__all__ = ["builder_gpu", "serialize_engine"]
 
 Profile = Mapping[str, tuple[tuple[int, ...], ...]]
-
-
-def load_builder(kind: EngineKind) -> Any:
-    """The module that builds engines of a kind.
-
-    Raises
-    ------
-    InputError
-        It is installed but does not load.
-    MissingExtraError
-        It is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return require(kind.module, f"Building a {kind.name} engine", kind.extra)
-    except (ImportError, OSError, RuntimeError) as error:
-        raise InputError(
-            f"the package {kind.module!r} is installed but does not load "
-            f"({_one_line(str(error))}); reinstall it: pip install --force-reinstall "
-            f'"blinkloop[{kind.extra}]"'
-        ) from error
 
 
 def builder_gpu(kind: EngineKind) -> Gpu | None:
@@ -78,7 +55,7 @@ def serialize_engine(
     Parameters
     ----------
     trt
-        What `load_builder` returned.
+        What `load_tensorrt` returned.
     graph
         The ONNX message.
     shapes
@@ -102,7 +79,7 @@ def serialize_engine(
     InputError
         A compute capability the builder does not know.
     """
-    logger = _logger(trt)
+    logger = error_logger(trt)
     builder = trt.Builder(logger)
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
@@ -160,29 +137,9 @@ def _set_capabilities(trt: Any, config: Any, wanted: tuple[str, ...]) -> None:
             )
 
 
-def _logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]  # its module has no types
-        """Keeps what the builder says is wrong, says nothing itself."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                self.errors.append(message)
-
-    return Logger()
-
-
 def _refused(trt: Any, errors: list[str]) -> CheckFailedError:
-    reason = _one_line(errors[0]) if errors else "it gave no reason"
+    reason = one_line(errors[0]) if errors else "it gave no reason"
     return CheckFailedError(
         f"{trt.__name__} {trt.__version__} cannot build an engine from this graph: "
         f"{reason}; run the model with another backend"
     )
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else line[:197] + "..."

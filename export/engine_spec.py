@@ -67,7 +67,7 @@ def engine_spec(
         "LEAST:BEST:MOST" of height x width in px, e.g. "64x64:256x320:512x640", or one
         size alone.
     frames
-        Frames per call, "1:8:64" or one number.
+        Frames per call, "1:8:64"; one number N stands for "1:N:N".
     tf32
         See `EngineSpec`.
     gpus
@@ -87,7 +87,14 @@ def engine_spec(
     counts = plain.sizes.frames
     if frames is not None:
         numbers = [_count(part, frames) for part in _parts(frames, "--engine-frames")]
+        if ":" not in frames:
+            numbers[0] = 1
         counts = _rising(numbers, "--engine-frames", frames, MAX_FRAMES)
+        if counts[0] != 1:
+            raise InputError(
+                f"--engine-frames {frames!r}: the least must be 1, because the last "
+                f"frame of a recording is analysed alone"
+            )
     capabilities = plain.compute_capabilities
     if gpus is not None:
         capabilities = tuple(part.strip() for part in gpus.split(","))

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from blinkloop.engine_file import is_engine_file, read_engine_header
 from blinkloop.errors import InputError
 from blinkloop.runtime.onnx_metadata import read_onnx_metadata
 from blinkloop.schema import CARD_FORMAT_VERSION, CARD_KEY, ModelCard
@@ -30,7 +31,8 @@ class ModelFile:
     card
         Its card.
     sha256
-        Hash of the whole file, hexadecimal; names the model in results and logs.
+        Hash of the ONNX file, hexadecimal; names the model in results and logs. Of an
+        engine it is that of the file it was built from: the same model.
     """
 
     path: Path
@@ -56,7 +58,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     Parameters
     ----------
     path
-        An ONNX file written by `blinkloop export`.
+        A model or engine file written by `blinkloop export`.
 
     Raises
     ------
@@ -65,6 +67,8 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         or its card is damaged or of a newer version.
     """
     file = Path(path)
+    if is_engine_file(file):
+        return read_engine_header(file).card
     text = read_onnx_metadata(file).get(CARD_KEY)
     if text is None:
         raise InputError(
@@ -83,6 +87,9 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
 def read_model(path: str | os.PathLike[str]) -> ModelFile:
     """Card and hash of a model file; see `read_card` for the errors."""
     file = Path(path)
+    if is_engine_file(file):
+        header = read_engine_header(file)
+        return ModelFile(path=file, card=header.card, sha256=header.onnx_sha256)
     card = read_card(file)
     try:
         with file.open("rb") as stream:

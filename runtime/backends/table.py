@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from blinkloop.cuda_driver import gpu_missing
+from blinkloop.engine_file import is_engine_file, read_engine_header
 from blinkloop.errors import InputError, MissingExtraError
 from blinkloop.extras import installed
+from blinkloop.runtime.backends.tensorrt_engine import engine_misfit
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
 from blinkloop.runtime.protocols import Backend
@@ -48,6 +51,10 @@ class _Entry:
     extra: str
     package: str
     factory: _Factory | None
+    # Kind of engine it runs; None: it runs ONNX files.
+    engine: str | None = None
+    # Why this machine cannot run it, beside a missing package; empty when it can.
+    missing: Callable[[], str] = str
 
     def row(self) -> BackendRow:
         if self.factory is None:
@@ -58,7 +65,7 @@ class _Entry:
                 f'pip install "blinkloop[{self.extra}]"'
             )
         else:
-            reason = ""
+            reason = self.missing()
         return BackendRow(self.name, self.extra, not reason, reason)
 
 
@@ -70,9 +77,26 @@ def _onnxruntime_cpu(
     return OnnxRuntimeCpuBackend(model, maps, threshold=threshold, threads=threads)
 
 
+def _tensorrt(kind: str) -> _Factory:
+    def create(
+        model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
+    ) -> Backend:
+        from blinkloop.runtime.backends.tensorrt import TensorRtBackend
+
+        return TensorRtBackend(model, maps, threshold=threshold, kind=kind)
+
+    return create
+
+
+def _engines(name: str, extra: str, package: str) -> _Entry:
+    return _Entry(
+        name, extra, package, _tensorrt(name), engine=name, missing=gpu_missing
+    )
+
+
 _ENTRIES = (
-    _Entry("tensorrt", "tensorrt", "tensorrt", None),
-    _Entry("tensorrt-rtx", "rtx", "tensorrt_rtx", None),
+    _engines("tensorrt", "tensorrt", "tensorrt"),
+    _engines("tensorrt-rtx", "rtx", "tensorrt_rtx"),
     _Entry("onnxruntime-cuda", "gpu", "onnxruntime", None),
     _Entry("onnxruntime-directml", "gpu", "onnxruntime", None),
     _Entry("openvino", "openvino", "openvino", None),
@@ -113,7 +137,7 @@ def create_backend(
     InputError
         Unknown or unavailable backend, or a value or model it cannot use.
     """
-    chosen = _choose(name)
+    chosen = _choose(name, model)
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(
             f"the detection threshold must lie between 0 and 1, got {threshold}; the "
@@ -126,12 +150,9 @@ def create_backend(
     return chosen.factory(model, maps, threshold, threads)
 
 
-def _choose(name: str) -> _Entry:
+def _choose(name: str, model: ModelFile) -> _Entry:
     if name == "auto":
-        for entry in _ENTRIES:
-            if entry.row().available:
-                return entry
-        raise MissingExtraError("Running a model", "onnxruntime", "cpu")
+        return _first_that_fits(model)
     for entry in _ENTRIES:
         if entry.name == name:
             row = entry.row()
@@ -140,10 +161,22 @@ def _choose(name: str) -> _Entry:
                     f"the backend {name!r} cannot be used here: {row.reason}; "
                     f"available: {_names(available_only=True)}"
                 )
+            if misfit := engine_misfit(model, entry.engine):
+                raise InputError(misfit)
             return entry
     raise InputError(
         f"there is no backend {name!r}; known: auto, {_names(available_only=False)}"
     )
+
+
+def _first_that_fits(model: ModelFile) -> _Entry:
+    """The first available row that can run this file."""
+    for entry in _ENTRIES:
+        if entry.row().available and not engine_misfit(model, entry.engine):
+            return entry
+    if is_engine_file(model.path):  # its own backend tells what is missing or wrong
+        return _choose(read_engine_header(model.path).kind, model)
+    raise MissingExtraError("Running a model", "onnxruntime", "cpu")
 
 
 def _names(*, available_only: bool) -> str:

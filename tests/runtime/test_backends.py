@@ -76,7 +76,7 @@ def test_auto_takes_the_first_available(tiny_models: dict[str, ModelFile]) -> No
     ("name", "options", "message"),
     [
         pytest.param("gpu", {}, "no backend 'gpu'; known: auto, tensorrt", id="name"),
-        pytest.param("tensorrt", {}, "not implemented yet", id="not available"),
+        pytest.param("tensorrt", {}, "cannot be used here", id="not available"),
         pytest.param(CPU, {"threshold": 1.5}, "between 0 and 1, got 1.5", id="high"),
         pytest.param(CPU, {"threshold": float("nan")}, "got nan", id="nan"),
         pytest.param(CPU, {"threads": 0}, "at least 1, got 0", id="threads"),
