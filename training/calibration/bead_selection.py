@@ -79,7 +79,7 @@ def window_sizes(fields: list[Field], roi_px: int | None) -> list[int]:
     core = max(f.sighting.scale_px for f in seen)
     least = max(_SMALLEST_HALF_PX, int(np.ceil(1.5 * core)))
     best = min(max(widest + 2, least), max(_LARGEST_HALF_PX, least))
-    sizes = {max(least, int(best * factor)) for factor in (1.0, 0.8, 0.65, 0.5)}
+    sizes = {max(least, int(best * factor)) for factor in (1.0, 0.8, 0.65)}
     return sorted(sizes, reverse=True)
 
 
