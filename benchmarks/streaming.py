@@ -36,6 +36,7 @@ from blinkloop.runtime import create_backend, make_camera_maps, read_model
 from blinkloop.schema import ModelCard
 from blinkloop.training.card import card_from_recipe
 from blinkloop.training.detection import (
+    count_variance,
     detection_scores,
     detection_table,
     physical_scale,
@@ -72,7 +73,7 @@ class ThreeFrames(nn.Module):
         table, counts = detection_table(
             maps, scores, self.card.detection.max_detections
         )
-        return table, counts, p.sum((1, 2)), (p * (1 - p)).sum((1, 2))
+        return table, counts, p.sum((1, 2)), count_variance(p)
 
 
 def random_card() -> ModelCard:

@@ -11,6 +11,7 @@ from blinkloop.export.from_official import (
 from blinkloop.export.from_run import export_run
 from blinkloop.export.onnx_file import export_onnx
 from blinkloop.export.recard import update_card
+from blinkloop.export.renew import renew
 from blinkloop.export.streaming import StreamingNetwork
 from blinkloop.export.verify import raise_if_failed, verify
 
@@ -23,6 +24,7 @@ __all__ = [
     "looks_official",
     "raise_if_failed",
     "read_official",
+    "renew",
     "update_card",
     "verify",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop.export.reference import ExpectedDetections
+from blinkloop.export.reference import ExpectedDetections, expected_variance
 from blinkloop.schema import DETECTION_COLUMNS, ModelCard
 from blinkloop.training.detection import PHYSICAL_CHANNELS
 
@@ -124,7 +124,7 @@ class Comparison:
             raise ValueError(f"block_mean {block_mean.shape}, not {blocks.shape}")
         for name, got, reference, pixels in (
             ("count_mean", count_mean, p.sum(), p.size),
-            ("count_variance", count_variance, (p * (1 - p)).sum(), p.size),
+            ("count_variance", count_variance, expected_variance(p), p.size),
             ("block_mean", block_mean, blocks, side * side),
         ):
             # Differences of single pixels are independent: they add as the root.

@@ -19,7 +19,12 @@ from blinkloop.schema import DETECTION_COLUMNS, ModelCard
 from blinkloop.training.detection import PHYSICAL_CHANNELS, physical_scale
 from blinkloop.training.network import TwoStageNetwork
 
-__all__ = ["ExpectedDetections", "expected_detections", "reference_maps"]
+__all__ = [
+    "ExpectedDetections",
+    "expected_detections",
+    "expected_variance",
+    "reference_maps",
+]
 
 _CROSS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
 """Pixels of the 3 x 3 neighbourhood whose p makes the score."""
@@ -63,6 +68,14 @@ def reference_maps(
         maps = maps * torch.tensor(physical_scale(scaling)).reshape(1, -1, 1, 1)
     result: npt.NDArray[np.float32] = maps.numpy()
     return result
+
+
+def expected_variance(p: npt.NDArray[np.float32]) -> float:
+    """Variance of the number of emitters that p (H, W) says (`count_variance`)."""
+    padded = np.pad(p, 1)
+    height, width = p.shape
+    score = sum(padded[r : r + height, c : c + width] for r, c in _CROSS)
+    return float((p * (1 - np.minimum(score, 1))).sum())
 
 
 def expected_detections(

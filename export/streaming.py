@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from blinkloop.schema import DetectionSettings, Scaling
 from blinkloop.training.detection import (
+    count_variance,
     detection_scores,
     detection_table,
     physical_scale,
@@ -133,7 +134,7 @@ class StreamingNetwork(nn.Module):
             detections,
             counts,
             p.sum((1, 2)),
-            (p * (1.0 - p)).sum((1, 2)),
+            count_variance(p),
             block_mean,
             known[-2:],
             maps,

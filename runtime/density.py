@@ -1,10 +1,12 @@
 """Density of active emitters from the network's own probabilities.
 
-The number of emitters in a frame is estimated as sum p with variance sum p (1 - p)
-(the network's probabilities taken as independent Bernoulli variables, as in its
-count loss: Speiser et al. 2021, doi:10.1038/s41592-021-01236-x). No threshold is
-involved, so the estimate works down to zero and does not saturate where spot counters
-do.
+The number of emitters in a frame is estimated as sum p (Speiser et al. 2021,
+doi:10.1038/s41592-021-01236-x) with variance sum p (1 - s), s = p plus its four
+neighbours, at most 1: adjacent pixels that share one emitter exclude each other, which
+sum p (1 - p) ignores. Measured, with `astigmatic-small`: squared errors of 0.6 to 1.2
+times that variance at 0.05 to 2 emitters per um^2, of 0.13 to 0.65 times sum p (1 - p).
+No threshold is involved, so the estimate works down to zero and does not saturate where
+spot counters do.
 
 Design notes
 ------------

@@ -66,7 +66,8 @@ class FrameResult:
     table_full
         True when the graph's detection table overflowed: some are missing.
     count_mean, count_variance
-        Sum of p and of p (1 - p) over the frame.
+        Sum of p and of p (1 - score) over the frame: number of emitters and its
+        variance.
     block_mean
         (Hb, Wb) sum of p in blocks of 8 x 8 px.
     """

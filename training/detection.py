@@ -27,6 +27,7 @@ from blinkloop.schema import (
 
 __all__ = [
     "PHYSICAL_CHANNELS",
+    "count_variance",
     "detection_scores",
     "detection_table",
     "localize",
@@ -96,9 +97,8 @@ def detection_scores(
     """
     keep = settings.threshold if threshold is None else threshold
     padded = F.pad(p, (1, 1, 1, 1))
-    up, down = padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]
     left, right = padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]
-    score = torch.clamp(p + up + down + left + right, max=1.0)
+    score = _score(p, padded)
 
     triples = torch.maximum(padded[:, :, :-2], padded[:, :, 2:])
     triples = torch.maximum(triples, padded[:, :, 1:-1])
@@ -107,6 +107,34 @@ def detection_scores(
     peak = (p > settings.raw_threshold) & (p > earlier) & (p >= later)
     found = (peak | (p > settings.split)) & (score >= keep)
     return torch.where(found, score, torch.zeros_like(score))
+
+
+def count_variance(p: Tensor) -> Tensor:
+    """Variance of the number of emitters in each frame.
+
+    sum p (1 - s), s = the score: p plus its four neighbours, at most 1. Where the
+    network knows that there is one emitter but not in which of two pixels, p is shared
+    out between them; sum p (1 - p) (Speiser et al. 2021) would count that as doubt
+    about the number, though the pixels exclude each other.
+
+    Parameters
+    ----------
+    p
+        (T, H, W) probabilities.
+
+    Returns
+    -------
+    (T,) variances.
+    """
+    variance: Tensor = (p * (1.0 - _score(p, F.pad(p, (1, 1, 1, 1))))).sum((1, 2))
+    return variance
+
+
+def _score(p: Tensor, padded: Tensor) -> Tensor:
+    """p plus its four neighbours, at most 1; `padded` is p with a border of zeros."""
+    up, down = padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]
+    left, right = padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]
+    return torch.clamp(p + up + down + left + right, max=1.0)
 
 
 def detection_table(

@@ -27,7 +27,7 @@ class Localized:
         `LOCALIZATION_DTYPE`, frames 0 .. T - 1; those below the detection threshold may
         be among them.
     count_mean, count_variance
-        (T,) sum p and sum p (1 - p).
+        (T,) number of emitters and its variance, as the graph gives them.
     blocks
         (T, Hb, Wb) sum p in blocks of `block_px` x `block_px`, the last ones partial.
     p_floor

@@ -1,8 +1,8 @@
 """Bias and coverage of the number of emitters that a network estimates.
 
-The number in a frame is estimated as sum p with variance sum p (1 - p); the background
-of p, which a network with clamped logits never falls below, is subtracted (as
-`blinkloop.runtime.DensityEstimator` does at the microscope).
+The number in a frame is estimated as sum p with variance sum p (1 - score); the
+background of p, which a network with clamped logits never falls below, is subtracted
+(as `blinkloop.runtime.DensityEstimator` does at the microscope).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def count_estimate(
     Parameters
     ----------
     count_mean, count_variance
-        (T,) sum p and sum p (1 - p) of each frame.
+        (T,) sum p and sum p (1 - score) of each frame, as the graph gives them.
     pixels
         Of a frame.
     p_floor

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from blinkloop.schema import DETECTION_COLUMNS, DetectionSettings, Scaling
 from blinkloop.training.detection import (
     PHYSICAL_CHANNELS,
+    count_variance,
     detection_scores,
     detection_table,
     localize,
@@ -207,3 +208,26 @@ def test_physical_scale_follows_the_channels():
     assert named["z_nm"] == named["z_sigma_nm"] == 5
     assert named["background_photons"] == 7
     assert {named[k] for k in ("p", "x_px", "y_px", "x_sigma_px", "y_sigma_px")} == {1}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        pytest.param({}, 0.0, id="empty"),
+        pytest.param({(2, 3): 1.0}, 0.0, id="sure"),
+        pytest.param({(2, 3): 0.5}, 0.25, id="there or not"),
+        pytest.param({(2, 3): 0.5, (2, 4): 0.5}, 0.0, id="one, in either pixel"),
+        pytest.param({(2, 3): 0.4, (3, 3): 0.4}, 0.16, id="one, perhaps"),
+        pytest.param({(1, 1): 0.5, (3, 5): 0.5}, 0.5, id="two far apart"),
+        pytest.param({(2, 3): 1.0, (2, 4): 1.0}, 0.0, id="two side by side"),
+        pytest.param({(0, 0): 0.5, (4, 6): 0.5}, 0.5, id="corners do not touch"),
+    ],
+)
+def test_variance_of_the_number(
+    pixels: dict[tuple[int, int], float], expected: float
+) -> None:
+    p = torch.zeros(2, 5, 7)
+    for (row, column), value in pixels.items():
+        p[1, row, column] = value
+    found = count_variance(p)
+    np.testing.assert_allclose(found.numpy(), [0.0, expected], atol=1e-6)
