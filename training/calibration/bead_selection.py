@@ -77,7 +77,7 @@ def window_sizes(fields: list[Field], roi_px: int | None) -> list[int]:
     seen = [field for field in fields if len(field.sighting)]
     widest = max(f.radius_px for f in seen)
     core = max(f.sighting.scale_px for f in seen)
-    least = max(_SMALLEST_HALF_PX, int(np.ceil(1.5 * core)))
+    least = int(np.ceil(max(_SMALLEST_HALF_PX, min(2.5 * core, 10.0), 1.5 * core)))
     best = min(max(widest + 2, least), max(_LARGEST_HALF_PX, least))
     sizes = {max(least, int(best * factor)) for factor in (1.0, 0.8, 0.65)}
     return sorted(sizes, reverse=True)
