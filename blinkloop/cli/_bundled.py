@@ -8,6 +8,9 @@ from blinkloop.errors import InputError
 
 __all__ = ["bundled_models", "resolve_model"]
 
+_SUFFIXES = frozenset({".onnx", ".rtx", ".trt"})
+"""Of model files, and of engines (`blinkloop.engine_file.ENGINE_KINDS`)."""
+
 
 def bundled_models() -> dict[str, Path]:
     """Models shipped in the package: name -> file, sorted by name."""
@@ -22,7 +25,7 @@ def resolve_model(name: str) -> Path:
     """File of a model given by its bundled name or by its path.
 
     A file of that name wins over a bundled model only when the name says it is a path:
-    it ends in .onnx or holds a separator.
+    it ends as model and engine files do, or holds a separator.
 
     Raises
     ------
@@ -30,7 +33,7 @@ def resolve_model(name: str) -> Path:
         When there is neither.
     """
     path = Path(name)
-    if path.suffix.lower() == ".onnx" or path.name != name:
+    if path.suffix.lower() in _SUFFIXES or path.name != name:
         if path.is_file():
             return path
         raise InputError(

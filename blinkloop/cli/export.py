@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blinkloop.cli._engine import EngineFlags, engine_options, export_engine
 from blinkloop.cli._options import FiniteRange
 from blinkloop.cli._output import next_step, note
 from blinkloop.errors import InputError
@@ -66,6 +67,7 @@ _MIRRORS = {
     help="DECODE: how frames are mirrored before the network; default: as the "
     "parameter file says.",
 )
+@engine_options
 def command(
     run: Path,
     out: Path,
@@ -76,6 +78,7 @@ def command(
     pixel_size_nm: float | None,
     calibration: Path | None,
     mirror: str | None,
+    engine: EngineFlags,
 ) -> None:
     """Export a network as one checked ONNX file.
 
@@ -83,13 +86,18 @@ def command(
     its model_*.pt or its folder, with the parameter file. The file is written only when
     ONNX Runtime gives what PyTorch gives.
 
+    With --engine, RUN may also be a model file or a bundled model; of a run the .onnx
+    is written beside the engine.
+
     Example: blinkloop export runs/small -o small.onnx
+
+    Example: blinkloop export small.onnx --engine tensorrt-rtx -o small.rtx
     """
     require("torch", "Exporting a network", "train")
     require("onnx", "Exporting a network", "export")
     require("onnxscript", "Exporting a network", "export")
 
-    if out.suffix.lower() != ".onnx":
+    if engine.kind is None and out.suffix.lower() != ".onnx":
         raise InputError(f"{out}: a model file ends in .onnx; give such a name to -o")
     given = {"threshold": threshold, "max_detections": max_detections}
     detection = {key: value for key, value in given.items() if value is not None}
@@ -100,6 +108,16 @@ def command(
         "calibration": calibration,
         "mirrored": None if mirror is None else _MIRRORS[mirror],
     }
+    if engine.kind is not None:
+        export_engine(
+            run,
+            out,
+            engine,
+            lambda file: _export(run, file, detection, provenance, official),
+            options_of_runs=bool(detection or provenance)
+            or any(value is not None for value in official.values()),
+        )
+        return
     card = _export(run, out, detection, provenance, official)
     size = out.stat().st_size
     shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

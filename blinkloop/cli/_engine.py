@@ -1,0 +1,159 @@
+"""The options of `export` that build an engine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from blinkloop.cli._bundled import bundled_models
+from blinkloop.cli._output import next_step, note
+from blinkloop.engine_file import ENGINE_KINDS, EngineHeader
+from blinkloop.errors import InputError
+
+__all__ = ["EngineFlags", "engine_options", "export_engine"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFlags:
+    """What a person asked for; `kind` is None when no engine is wanted."""
+
+    kind: str | None = None
+    size: str | None = None
+    frames: str | None = None
+    gpus: str | None = None
+    tf32: bool = False
+
+
+_OPTIONS = (
+    click.option(
+        "--engine",
+        "engine_kind",
+        type=click.Choice(list(ENGINE_KINDS)),
+        help="Build an engine for NVIDIA GPUs instead of an .onnx; tensorrt-rtx needs "
+        "no GPU to build.",
+    ),
+    click.option(
+        "--engine-size",
+        metavar="HxW[:HxW:HxW]",
+        help="Frame sizes in px: least, best and most; default "
+        "32x32:256x256:1024x1024.",
+    ),
+    click.option(
+        "--engine-frames",
+        metavar="N[:N:N]",
+        help="Frames per call: least, best and most; default 1:8:64.",
+    ),
+    click.option(
+        "--engine-gpus",
+        metavar="LIST",
+        help="tensorrt-rtx: compute capabilities to build for; default "
+        "8.0,8.6,8.9,12.0.",
+    ),
+    click.option(
+        "--engine-tf32",
+        is_flag=True,
+        help="Let float32 products be rounded to TF32: faster, less exact.",
+    ),
+)
+
+
+def engine_options(function: _F) -> _F:
+    """Add `--engine` and its options; the verb gets one `engine: EngineFlags`."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        flags = EngineFlags(
+            kind=kwargs.pop("engine_kind"),
+            size=kwargs.pop("engine_size"),
+            frames=kwargs.pop("engine_frames"),
+            gpus=kwargs.pop("engine_gpus"),
+            tf32=kwargs.pop("engine_tf32"),
+        )
+        if flags.kind is None and flags != EngineFlags():
+            raise InputError(
+                "--engine-size, --engine-frames, --engine-gpus and --engine-tf32 need "
+                "--engine; give e.g. --engine tensorrt-rtx"
+            )
+        return function(*args, engine=flags, **kwargs)
+
+    decorated: Any = wrapper
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+def export_engine(
+    source: Path,
+    out: Path,
+    flags: EngineFlags,
+    export: Callable[[Path], object],
+    *,
+    options_of_runs: bool,
+) -> None:
+    """Build an engine from a model file, or from a run exported on the way.
+
+    Parameters
+    ----------
+    source
+        Model file, name of a bundled model, or training run.
+    out
+        Engine file.
+    flags
+        What to build; `kind` is set.
+    export
+        Exports `source` as the ONNX file it is given; called for a run alone.
+    options_of_runs
+        Whether options were given that only the export of a run takes.
+    """
+    from blinkloop.export.engine import build_engine
+    from blinkloop.export.engine_spec import engine_spec
+
+    kind = ENGINE_KINDS[str(flags.kind)]
+    spec = engine_spec(flags.size, flags.frames, tf32=flags.tf32, gpus=flags.gpus)
+    if out.suffix.lower() != kind.suffix:
+        raise InputError(
+            f"{out}: a {kind.name} engine ends in {kind.suffix}; give such a name to -o"
+        )
+    model = _model_of(source)
+    if model is not None and options_of_runs:
+        raise InputError(
+            f"{model}: is a model file already; of the options of export it takes "
+            f"those that begin with --engine alone"
+        )
+    if model is None:
+        model = out.with_suffix(".onnx")
+        if model.exists():
+            raise InputError(
+                f"{model} exists; build the engine from it (blinkloop export {model} "
+                f"--engine {kind.name} -o {out}) or give another name to -o"
+            )
+        export(model)
+    header = build_engine(model, out, kind=kind.name, spec=spec)
+    _tell(out, header)
+    next_step("blinkloop", "run", "-m", out)
+
+
+def _model_of(source: Path) -> Path | None:
+    """The ONNX file that is meant; None for a training run."""
+    if source.suffix.lower() == ".onnx":
+        return source
+    if not source.exists():
+        return bundled_models().get(str(source))
+    return None
+
+
+def _tell(out: Path, header: EngineHeader) -> None:
+    sizes = header.sizes
+    note(
+        f"{out}: {header.card.name}, {out.stat().st_size / 1e6:.1f} MB, {header.kind} "
+        f"{header.builder_version}, {sizes.size_text()}, {sizes.frames[0]} to "
+        f"{sizes.frames[2]} frames per call, compute capability "
+        f"{', '.join(header.compute_capabilities)}"
+    )
