@@ -9,7 +9,14 @@ from pathlib import Path
 from blinkloop.errors import InputError
 from blinkloop.schema import DETECTION_COLUMNS, ModelCard
 
-__all__ = ["MAPS", "STEP_OUTPUTS", "Port", "check_contract"]
+__all__ = [
+    "MAPS",
+    "STEP_OUTPUTS",
+    "Port",
+    "block_shape",
+    "check_contract",
+    "one_line",
+]
 
 MAPS = "maps"
 """Output with the full channel maps; only `verify` fetches it."""
@@ -24,6 +31,9 @@ STEP_OUTPUTS = (
 )
 """Outputs of every step, in the order backends fetch them."""
 
+_BLOCK_PX = 8
+"""Side of the blocks of `block_mean`, px (docs/architecture.md)."""
+
 _FLOAT, _INT64 = "tensor(float)", "tensor(int64)"
 
 
@@ -37,6 +47,17 @@ class Port:
     name: str
     type: str
     shape: tuple[object, ...]
+
+
+def block_shape(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of `block_mean` for such frames; the last blocks are partial."""
+    return -(-height // _BLOCK_PX), -(-width // _BLOCK_PX)
+
+
+def one_line(error: Exception) -> str:
+    """What a library's exception says, for a message of ours."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _ports(card: ModelCard) -> tuple[tuple[Port, ...], tuple[Port, ...]]:

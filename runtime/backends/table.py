@@ -6,14 +6,16 @@ Availability is found without importing anything; the import happens in
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from blinkloop.cuda_driver import gpu_missing
 from blinkloop.engine_file import is_engine_file, read_engine_header
 from blinkloop.errors import InputError, MissingExtraError
 from blinkloop.extras import installed
 from blinkloop.runtime.backends.tensorrt_engine import engine_misfit
+from blinkloop.runtime.benchmarking.notes import backend_notes
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
 from blinkloop.runtime.protocols import Backend
@@ -50,16 +52,16 @@ class _Entry:
     name: str
     extra: str
     package: str
-    factory: _Factory | None
+    factory: _Factory
     # Kind of engine it runs; None: it runs ONNX files.
     engine: str | None = None
     # Why this machine cannot run it, beside a missing package; empty when it can.
     missing: Callable[[], str] = str
+    # Other ways to run it, named "backend:variant"; `auto` takes none of them.
+    variants: Mapping[str, _Factory] = field(default_factory=dict)
 
     def row(self) -> BackendRow:
-        if self.factory is None:
-            reason = "not implemented yet in this version"
-        elif not installed(self.package):
+        if self.package and not installed(self.package):
             reason = (
                 f"the package {self.package!r} is not installed: "
                 f'pip install "blinkloop[{self.extra}]"'
@@ -75,6 +77,57 @@ def _onnxruntime_cpu(
     from blinkloop.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpuBackend
 
     return OnnxRuntimeCpuBackend(model, maps, threshold=threshold, threads=threads)
+
+
+def _openvino(precision: Literal["fp32", "bf16"]) -> _Factory:
+    def create(
+        model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
+    ) -> Backend:
+        from blinkloop.runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(
+            model, maps, threshold=threshold, threads=threads, precision=precision
+        )
+
+    return create
+
+
+def _onnxruntime_cuda(*, graph: bool) -> _Factory:
+    def create(
+        model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
+    ) -> Backend:
+        from blinkloop.runtime.backends import onnxruntime_cuda as module
+
+        kind = (
+            module.OnnxRuntimeCudaGraphBackend
+            if graph
+            else module.OnnxRuntimeCudaBackend
+        )
+        return kind(model, maps, threshold=threshold, threads=threads)
+
+    return create
+
+
+def _onnxruntime_directml(
+    model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
+) -> Backend:
+    from blinkloop.runtime.backends.onnxruntime_directml import (
+        OnnxRuntimeDirectMlBackend,
+    )
+
+    return OnnxRuntimeDirectMlBackend(model, maps, threshold=threshold, threads=threads)
+
+
+def _cuda_missing() -> str:
+    from blinkloop.runtime.backends.onnxruntime_cuda import cuda_missing
+
+    return cuda_missing()
+
+
+def _directml_missing() -> str:
+    from blinkloop.runtime.backends.onnxruntime_directml import directml_missing
+
+    return directml_missing()
 
 
 def _tensorrt(kind: str) -> _Factory:
@@ -97,9 +150,28 @@ def _engines(name: str, extra: str, package: str) -> _Entry:
 _ENTRIES = (
     _engines("tensorrt", "tensorrt", "tensorrt"),
     _engines("tensorrt-rtx", "rtx", "tensorrt_rtx"),
-    _Entry("onnxruntime-cuda", "gpu", "onnxruntime", None),
-    _Entry("onnxruntime-directml", "gpu", "onnxruntime", None),
-    _Entry("openvino", "openvino", "openvino", None),
+    _Entry(
+        "onnxruntime-cuda",
+        "gpu",
+        "onnxruntime",
+        _onnxruntime_cuda(graph=False),
+        missing=_cuda_missing,
+        variants={"graph": _onnxruntime_cuda(graph=True)},
+    ),
+    _Entry(
+        "onnxruntime-directml",
+        "gpu",
+        "",  # not of an extra: `directml_missing` names the package
+        _onnxruntime_directml,
+        missing=_directml_missing,
+    ),
+    _Entry(
+        "openvino",
+        "openvino",
+        "openvino",
+        _openvino("fp32"),
+        variants={"bf16": _openvino("bf16")},
+    ),
     _Entry("onnxruntime-cpu", "cpu", "onnxruntime", _onnxruntime_cpu),
 )
 
@@ -122,7 +194,9 @@ def create_backend(
     Parameters
     ----------
     name
-        A name of the table, or "auto": the first one available here.
+        A name of the table, or of a variant ("openvino:bf16"), or "auto": of those
+        available here the fastest that `bench --choose` measured, else the first; none
+        that failed a comparison with the reference here (`backend_notes`).
     model
         The model file.
     maps
@@ -145,16 +219,15 @@ def create_backend(
         )
     if threads is not None and threads < 1:
         raise InputError(f"the number of threads must be at least 1, got {threads}")
-    if chosen.factory is None:
-        raise InputError(f"the backend {chosen.name!r} is not implemented")
     return chosen.factory(model, maps, threshold, threads)
 
 
 def _choose(name: str, model: ModelFile) -> _Entry:
     if name == "auto":
-        return _first_that_fits(model)
+        return _best_that_fits(model)
+    plain, _, variant = name.partition(":")
     for entry in _ENTRIES:
-        if entry.name == name:
+        if entry.name == plain:
             row = entry.row()
             if not row.available:
                 raise InputError(
@@ -163,17 +236,41 @@ def _choose(name: str, model: ModelFile) -> _Entry:
                 )
             if misfit := engine_misfit(model, entry.engine):
                 raise InputError(misfit)
-            return entry
+            return _variant(entry, variant) if ":" in name else entry
     raise InputError(
         f"there is no backend {name!r}; known: auto, {_names(available_only=False)}"
     )
 
 
-def _first_that_fits(model: ModelFile) -> _Entry:
-    """The first available row that can run this file."""
-    for entry in _ENTRIES:
-        if entry.row().available and not engine_misfit(model, entry.engine):
+def _variant(entry: _Entry, variant: str) -> _Entry:
+    if variant not in entry.variants:
+        known = ", ".join(entry.variants) or "none"
+        raise InputError(
+            f"the backend {entry.name!r} has no variant {variant!r}; known: {known}"
+        )
+    name = f"{entry.name}:{variant}"
+    return replace(entry, name=name, factory=entry.variants[variant])
+
+
+def _best_that_fits(model: ModelFile) -> _Entry:
+    """Of the available rows that can run this file the fastest, else the first."""
+    fitting = [
+        entry
+        for entry in _ENTRIES
+        if entry.row().available and not engine_misfit(model, entry.engine)
+    ]
+    notes = backend_notes(model)
+    fastest = notes.fastest(entry.name for entry in fitting)
+    trusted = [entry for entry in fitting if notes.trusted(entry.name)]
+    for entry in trusted:
+        if fastest in (None, entry.name):
             return entry
+    if fitting:
+        raise InputError(
+            f"{model.path}: no backend here computes this model right "
+            f"({', '.join(entry.name for entry in fitting)} failed); see: blinkloop "
+            f"verify {model.path}"
+        )
     if is_engine_file(model.path):  # its own backend tells what is missing or wrong
         return _choose(read_engine_header(model.path).kind, model)
     raise MissingExtraError("Running a model", "onnxruntime", "cpu")

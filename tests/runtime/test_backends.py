@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blinkloop.errors import DeviceError, InputError
+from blinkloop.errors import InputError
 from blinkloop.runtime.backends import backend_table, create_backend
 from blinkloop.runtime.backends.contract import (
     MAPS,
@@ -20,9 +20,8 @@ from blinkloop.runtime.backends.contract import (
     Port,
     check_contract,
 )
-from blinkloop.runtime.camera_maps import CameraMaps, make_camera_maps
+from blinkloop.runtime.camera_maps import make_camera_maps
 from blinkloop.runtime.model import ModelFile, read_model
-from blinkloop.runtime.protocols import BackendOutput
 from blinkloop.runtime.records import Frame
 from blinkloop.schema import CARD_KEY
 
@@ -166,142 +165,5 @@ def test_damaged_graph_with_a_good_card(
     assert "\n" not in str(caught.value)
 
 
-def test_same_numbers_as_a_plain_session(
-    tiny_model: ModelFile, frames_THW: np.ndarray
-) -> None:
-    card = tiny_model.card
-    maps = make_camera_maps(card.camera)
-    size = card.architecture.feature_size(*frames_THW.shape[1:])
-    session = onnxruntime.InferenceSession(
-        str(tiny_model.path), providers=["CPUExecutionProvider"]
-    )
-    features = np.zeros((2, card.architecture.features, *size), np.float32)
-    backend = backend_for(tiny_model)
-    for start, part in ((True, frames_THW[:3]), (False, frames_THW[3:])):
-        given = part.copy()
-        output = backend.step(given, segment_start=start)
-        np.testing.assert_array_equal(given, part)
-        *expected, features = session.run(
-            list(STEP_OUTPUTS),
-            {
-                "frames": part,
-                "features_in": features,
-                "segment_start": np.array([start], np.float32),
-                "offset_adu": maps.offset_adu,
-                "photons_per_adu": maps.photons_per_adu,
-                "threshold": np.array([card.detection.threshold], np.float32),
-            },
-        )
-        rows = slice(1 if start else 0, None)
-        for name, value in zip(STEP_OUTPUTS[:-1], expected, strict=True):
-            got = getattr(output, name)
-            assert got.dtype == value.dtype
-            np.testing.assert_allclose(got[rows], value[rows], rtol=1e-3, atol=1e-3)
-
-
-def test_outputs_survive_the_next_step(
-    tiny_models: dict[str, ModelFile], frames_THW: np.ndarray
-) -> None:
-    backend = backend_for(tiny_models["full"])
-    first = backend.step(frames_THW[:2], segment_start=True)
-    kept = first.detections.copy()
-    for _ in range(3):
-        backend.step(frames_THW[2:4] * 1.5, segment_start=False)
-    np.testing.assert_array_equal(first.detections, kept)
-
-
-def test_maps_agree_with_the_sums_and_change_nothing(
-    tiny_model: ModelFile, frames_THW: np.ndarray
-) -> None:
-    backend, other = backend_for(tiny_model), backend_for(tiny_model)
-    for one in (backend, other):
-        one.step(frames_THW[:2], segment_start=True)
-    maps = backend.maps(frames_THW[2:], segment_start=False)
-    assert maps.shape == (3, 10, *frames_THW.shape[1:])
-    output: BackendOutput = backend.step(frames_THW[2:], segment_start=False)
-    undisturbed = other.step(frames_THW[2:], segment_start=False)
-    np.testing.assert_array_equal(output.detections, undisturbed.detections)
-    np.testing.assert_allclose(maps[:, 0].sum((1, 2)), output.count_mean, rtol=1e-4)
-    np.testing.assert_allclose(
-        output.block_mean.sum((1, 2)), output.count_mean, rtol=1e-4
-    )
-
-
-def test_threshold(tiny_models: dict[str, ModelFile], frames_THW: np.ndarray) -> None:
-    model = tiny_models["full"]
-    counts = []
-    for threshold in (0.05, None, 0.999):
-        output = backend_for(model, threshold=threshold).step(
-            frames_THW, segment_start=True
-        )
-        scores = output.detections[1:, :, 0]
-        limit = model.card.detection.threshold if threshold is None else threshold
-        assert scores[scores > 0].min() >= limit
-        counts.append(int(output.counts[1:].sum()))
-    assert counts[0] >= counts[1] > counts[2]
-
-
-def test_camera_maps_reach_the_graph(
-    tiny_models: dict[str, ModelFile], frames_THW: np.ndarray
-) -> None:
-    model = tiny_models["full"]
-    constant = make_camera_maps(model.card.camera)
-    rng = np.random.default_rng(0)
-    fixed = rng.uniform(-30, 30, frames_THW.shape[1:]).astype(np.float32)
-    per_pixel = CameraMaps(constant.offset_adu + fixed, constant.photons_per_adu)
-    plain = backend_for(model)
-    expected = plain.step(frames_THW, segment_start=True)
-    plain.set_camera(per_pixel)
-    corrected = plain.step(frames_THW + fixed, segment_start=True)
-    uncorrected = backend_for(model).step(frames_THW + fixed, segment_start=True)
-    np.testing.assert_allclose(
-        corrected.count_mean[1:], expected.count_mean[1:], rtol=1e-3
-    )
-    difference = np.abs(uncorrected.count_mean - expected.count_mean)[1:]
-    assert difference.max() > 0.01 * expected.count_mean.max()
-
-
-def test_misuse(tiny_models: dict[str, ModelFile], frames_THW: np.ndarray) -> None:
-    backend = backend_for(tiny_models["full"])
-    with pytest.raises(ValueError, match="no segment"):
-        backend.step(frames_THW, segment_start=False)
-    with pytest.raises(ValueError, match=r"\(T, H, W\)"):
-        backend.step(frames_THW[0], segment_start=True)
-    with pytest.raises(ValueError, match=r"\(T, H, W\)"):
-        backend.step(frames_THW[:0], segment_start=True)
-    backend.step(frames_THW, segment_start=True)
-    with pytest.raises(ValueError, match="frame size"):
-        backend.step(frames_THW[:, :5], segment_start=False)
-    backend.close()
-    with pytest.raises(ValueError, match="closed"):
-        backend.step(frames_THW, segment_start=True)
-    backend.close()
-
-
-def test_a_failing_graph_is_a_device_error(
-    tiny_models: dict[str, ModelFile], frames_THW: np.ndarray
-) -> None:
-    backend = backend_for(tiny_models["full"])
-    backend.step(frames_THW, segment_start=True)
-    wrong = np.zeros((3, 2), np.float32)
-    backend.set_camera(CameraMaps(wrong, wrong + 1))
-    with pytest.raises(DeviceError, match="failed on 5 frames of 21 x 13 px") as caught:
-        backend.step(frames_THW, segment_start=False)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="no segment"):
-        backend.step(frames_THW, segment_start=False)
-
-
 def test_every_port_is_named() -> None:
     assert MAPS not in STEP_OUTPUTS
-
-
-def test_arithmetic_of_the_program_is_left_alone(tiny_model: ModelFile) -> None:
-    """A session must not switch the thread to flushing subnormal numbers."""
-    smallest = np.nextafter(np.float64(0), np.float64(1))
-    backend = create_backend(
-        "onnxruntime-cpu", tiny_model, make_camera_maps(tiny_model.card.camera)
-    )
-    backend.step(np.full((1, 16, 24), 120, np.float32), segment_start=True)
-    np.testing.assert_array_less(0.0, smallest * np.float64(1.0))
-    backend.close()

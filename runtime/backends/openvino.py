@@ -1,0 +1,265 @@
+"""The streaming graph in OpenVINO, on the CPU.
+
+Design notes: as the other backends, knows nothing of segments, regions or detection
+rows. Nothing is copied: frames are read where the caller has them, kept features go
+back and forth between two buffers, detections are written to arrays that are handed on.
+
+OpenVINO holds plain pointers to arrays, so whatever a request is given must stay
+referenced here until the call is over. And its CPU plugin does not look whether shapes
+broadcast: sizes are compared before each call.
+
+Precision: OpenVINO's own choice is bf16 where the CPU has it, 8 bits of mantissa. Ours
+is fp32 unless asked, because no card's tolerances allow bf16 (`verify` says so).
+
+Shape legend: T frames, H rows, W columns, C feature channels.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.errors import DeviceError, InputError
+from blinkloop.extras import require
+from blinkloop.runtime.backends.contract import (
+    MAPS,
+    Port,
+    block_shape,
+    check_contract,
+    one_line,
+)
+from blinkloop.runtime.backends.onnxruntime_session import usable_cpus
+from blinkloop.runtime.camera_maps import CameraMaps
+from blinkloop.runtime.model import ModelFile
+from blinkloop.runtime.protocols import BackendOutput
+from blinkloop.schema import DETECTION_COLUMNS
+
+__all__ = ["OpenVinoBackend"]
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_TYPES = {"f32": "tensor(float)", "i64": "tensor(int64)"}
+
+_Floats = npt.NDArray[np.float32]
+
+
+class OpenVinoBackend:
+    """Runs a model file on the CPU; implements `blinkloop.runtime.protocols.Backend`.
+
+    Parameters
+    ----------
+    model
+        The model file.
+    maps
+        Camera maps of the frames to come; see `set_camera`.
+    threshold
+        Detection threshold; default: the card's.
+    threads
+        Threads of one call; default: all CPUs this process may use.
+    precision
+        Of the arithmetic inside the network: "fp32", or "bf16" on a CPU that has it.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, its graph breaks the contract, or this CPU has no bf16.
+    MissingExtraError
+        openvino is not installed.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        maps: CameraMaps,
+        *,
+        threshold: float | None = None,
+        threads: int | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
+    ) -> None:
+        self.name = "openvino" if precision == "fp32" else f"openvino:{precision}"
+        try:
+            self._openvino = require("openvino", f"The backend {self.name}", "openvino")
+        except ImportError as error:  # a library that it needs is missing
+            raise InputError(
+                f"openvino is installed but does not load ({one_line(error)}); "
+                f"reinstall it: pip install --force-reinstall openvino"
+            ) from error
+        self.threads = threads or usable_cpus()
+        self._card = model.card
+        self._compiled = self._compile(model, precision)
+        self._request = self._compiled.create_infer_request()
+        value = model.card.detection.threshold if threshold is None else threshold
+        self._constants = {"threshold": np.array([value], np.float32)}
+        self._starts = {flag: np.array([flag], np.float32) for flag in (False, True)}
+        self._features: tuple[_Floats, _Floats] | None = None
+        self._segment_open = False
+        self.set_camera(maps)
+
+    def set_camera(self, maps: CameraMaps) -> None:
+        """Use these maps from the next step on: 1 x 1, or of the frames' size."""
+        for name, array in (
+            ("offset_adu", maps.offset_adu),
+            ("photons_per_adu", maps.photons_per_adu),
+        ):
+            self._constants[name] = np.ascontiguousarray(array, np.float32)
+
+    def step(self, frames: _Floats, *, segment_start: bool) -> BackendOutput:
+        """Run the graph on T frames; see `Backend.step`.
+
+        Raises
+        ------
+        DeviceError
+            OpenVINO failed (out of memory, for one).
+        ValueError
+            Frames that are not (T, H, W), or that do not continue the segment.
+        """
+        before, after = self._features_for(frames, segment_start)
+        # Until the step has succeeded there is no segment to continue.
+        self._segment_open = False
+        frames = np.ascontiguousarray(frames, np.float32)
+        outputs = self._outputs(frames)
+        request = self._request
+        inputs = self._inputs(frames, before, segment_start)
+        given = {**inputs, **outputs, "features_out": after}
+        self._infer(request, given, frames)
+        # OpenVINO writes into what it was given; should it ever not, take its own.
+        for name, array in (*outputs.items(), ("features_out", after)):
+            written = request.get_tensor(name).data
+            if written.ctypes.data != array.ctypes.data:
+                array[...] = written
+        self._features = (after, before)
+        self._segment_open = True
+        return BackendOutput(**outputs)
+
+    def maps(self, frames: _Floats, *, segment_start: bool = True) -> _Floats:
+        """Channel maps (T, 10, H, W), one frame late; for `verify`.
+
+        Starts from the kept features like `step`, but leaves them as they are.
+        """
+        before, _ = self._features_for(frames, segment_start)
+        frames = np.ascontiguousarray(frames, np.float32)
+        request = self._compiled.create_infer_request()
+        self._infer(request, self._inputs(frames, before, segment_start), frames)
+        return np.array(request.get_tensor(MAPS).data, np.float32)
+
+    def close(self) -> None:
+        """Let go of the features and OpenVINO's memory; `step` is over."""
+        self._request = self._compiled = None
+        self._features = None
+        self._segment_open = False
+
+    def _compile(self, model: ModelFile, precision: str) -> Any:
+        openvino = self._openvino
+        core = openvino.Core()
+        if precision == "bf16":
+            able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            if "BF16" not in able:
+                raise InputError(
+                    "this CPU has no bf16 arithmetic; use the backend 'openvino', "
+                    "which computes in fp32"
+                )
+        # A mapped file could not be replaced on Windows while a run uses it.
+        core.set_property({"ENABLE_MMAP": False})
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            # One call at a time, with all threads: frames follow upon each other.
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": self.threads,
+            # Pinned threads would fight the camera thread for its core.
+            "ENABLE_CPU_PINNING": False,
+            # Would flush subnormal numbers of the calling thread, for good.
+            "CPU_DENORMALS_OPTIMIZATION": False,
+        }
+        try:
+            compiled = core.compile_model(
+                core.read_model(os.fspath(model.path)), "CPU", options
+            )
+        except Exception as error:  # one class of OpenVINO's derives from RuntimeError
+            raise InputError(
+                f"{model.path}: openvino {openvino.__version__} cannot load this graph "
+                f"({one_line(error)}); the file is damaged or needs a newer openvino; "
+                f"copy or export it again"
+            ) from error
+        check_contract(
+            model.path,
+            model.card,
+            [_port(port) for port in compiled.inputs],
+            [_port(port) for port in compiled.outputs],
+        )
+        return compiled
+
+    def _inputs(
+        self, frames: _Floats, features: _Floats, segment_start: bool
+    ) -> dict[str, _Floats]:
+        return {
+            "frames": frames,
+            "features_in": features,
+            "segment_start": self._starts[segment_start],
+            **self._constants,
+        }
+
+    def _outputs(self, frames: _Floats) -> dict[str, npt.NDArray[Any]]:
+        """New arrays: results may be kept as long as anybody likes."""
+        count, height, width = frames.shape
+        rows = self._card.detection.max_detections
+        return {
+            "detections": np.empty((count, rows, len(DETECTION_COLUMNS)), np.float32),
+            "counts": np.empty(count, np.int64),
+            "count_mean": np.empty(count, np.float32),
+            "count_variance": np.empty(count, np.float32),
+            "block_mean": np.empty((count, *block_shape(height, width)), np.float32),
+        }
+
+    def _infer(
+        self, request: Any, given: dict[str, npt.NDArray[Any]], frames: _Floats
+    ) -> None:
+        size = frames.shape[1:]
+        try:
+            for name in ("offset_adu", "photons_per_adu"):
+                shape = given[name].shape
+                if any(n not in (1, s) for n, s in zip(shape, size, strict=True)):
+                    raise ValueError(f"{name} is {shape[1]} x {shape[0]} px")
+            for name, array in given.items():
+                tensor = self._openvino.Tensor(array, shared_memory=True)
+                request.set_tensor(name, tensor)
+            request.infer()
+        except Exception as error:
+            count, height, width = frames.shape
+            raise DeviceError(
+                f"{self.name} failed on {count} frames of {width} x {height} px "
+                f"({one_line(error)}); if memory ran out, use fewer frames per call or "
+                f"a smaller region"
+            ) from error
+
+    def _features_for(self, frames: _Floats, start: bool) -> tuple[_Floats, _Floats]:
+        """Features to read and a buffer to write."""
+        if self._request is None:
+            raise ValueError("the backend is closed")
+        if frames.ndim != 3 or 0 in frames.shape:
+            raise ValueError(f"frames must be (T, H, W) without 0, got {frames.shape}")
+        architecture = self._card.architecture
+        size = architecture.feature_size(*frames.shape[1:])
+        shape = (2, architecture.features, *size)
+        fits = self._features is not None and self._features[0].shape == shape
+        if start:
+            if not fits:
+                self._features = (
+                    np.zeros(shape, np.float32),
+                    np.zeros(shape, np.float32),
+                )
+        elif not fits or not self._segment_open:
+            raise ValueError(
+                "no segment of this frame size is open; begin with segment_start=True"
+            )
+        if self._features is None:  # for the type: one of the branches has made them
+            raise ValueError("no features")
+        return self._features
+
+
+def _port(port: Any) -> Port:
+    kind = port.element_type.get_type_name()
+    shape = (d.get_length() if d.is_static else None for d in port.partial_shape)
+    return Port(port.any_name, _TYPES.get(kind, f"tensor({kind})"), tuple(shape))
