@@ -215,6 +215,16 @@ def test_tuning_finds_the_threshold_the_filter_and_the_variant():
     assert scoring.tune(DENSE, truth, {}) is None
 
 
+def test_tuning_does_not_settle_for_finding_next_to_nothing():
+    truth = movie_truth(200)
+    rows = rows_like(truth)
+    rows["x_px"][1:] += 2.4  # 240 nm off, worth less than nothing
+    table = convert.PeerTable(rows, {"peak": np.linspace(1, 0, 200)}, {})
+    choice = scoring.tune(DENSE, truth, {"a": table})
+    assert choice.objective < 0
+    assert len(scoring.apply(table, choice)) >= 20
+
+
 # -- other people's processes
 
 PEER = """
