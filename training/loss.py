@@ -66,6 +66,8 @@ def localization_loss(
     targets: Targets,
     settings: LossSettings,
     p_logit: Tensor | None = None,
+    *,
+    three_dimensional: bool = True,
 ) -> LossTerms:
     """Loss of ten-channel maps.
 
@@ -80,6 +82,9 @@ def localization_loss(
     p_logit
         (N, 1, H, W) before clamp and sigmoid: BCE is computed from it, so that it has a
         gradient also where p is clamped.
+    three_dimensional
+        False: z does not count. Its target would always be 0, and a z that is right to
+        the smallest sigma would outweigh x and y.
     """
     _, _, height, width = maps.shape
     p = maps[:, 0]
@@ -106,14 +111,18 @@ def localization_loss(
         occupancy = settings.occupancy_weight * bce.sum((1, 2))
     location = torch.zeros_like(mean)
     if targets.frame.numel():
-        per_emitter = _location(maps, mean, targets, settings.window_px)
+        per_emitter = _location(
+            maps, mean, targets, settings.window_px, 4 if three_dimensional else 3
+        )
         location = location.index_add(0, targets.frame, -per_emitter)
     background = ((maps[:, 9] - targets.background) ** 2).sum((1, 2))
     return LossTerms(count, occupancy, location, background)
 
 
-def _location(maps: Tensor, mean: Tensor, targets: Targets, window: int) -> Tensor:
-    """(E,) log of the mixture density at each emitter."""
+def _location(
+    maps: Tensor, mean: Tensor, targets: Targets, window: int, axes: int
+) -> Tensor:
+    """(E,) log of the mixture density at each emitter, of the first axes N, x, y, z."""
     _, _, height, width = maps.shape
     device = maps.device
     if window:
@@ -138,12 +147,11 @@ def _location(maps: Tensor, mean: Tensor, targets: Targets, window: int) -> Tens
     mu = torch.stack(
         [rows[..., 1], rows[..., 2] + centre_x, rows[..., 3] + centre_y, rows[..., 4]],
         dim=-1,
-    )
-    sigma = rows[..., 5:9]
-    z = (targets.position[:, None, :] - mu) / sigma
-    log_density = (-0.5 * z * z - torch.log(sigma)).sum(-1) - 2.0 * math.log(
-        2 * math.pi
-    )
+    )[..., :axes]
+    sigma = rows[..., 5 : 5 + axes]
+    z = (targets.position[:, None, :axes] - mu) / sigma
+    normal = 0.5 * axes * math.log(2 * math.pi)
+    log_density = (-0.5 * z * z - torch.log(sigma)).sum(-1) - normal
     log_weight = torch.log(rows[..., 0]) - torch.log(mean[targets.frame])[:, None]
     log_term = torch.where(inside, log_weight + log_density, -torch.inf)
     return torch.logsumexp(log_term, dim=1)

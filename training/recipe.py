@@ -118,6 +118,11 @@ class Recipe(_Strict):
             )
         return self
 
+    @property
+    def three_dimensional(self) -> bool:
+        """False when the z range is empty: then z is neither trained nor given."""
+        return self.psf.z_range_nm[1] > self.psf.z_range_nm[0]
+
     def scaling(self) -> Scaling:
         """Constants of network units (REFERENCE section 2).
 

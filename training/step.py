@@ -180,7 +180,13 @@ class TrainingStep:
             heads = self._heads(frames)
         p, position, sigma, background = (head.float() for head in heads)
         maps = self._network.activate(p, position, sigma, background)
-        terms = localization_loss(maps, targets, self._recipe.loss, p)
+        terms = localization_loss(
+            maps,
+            targets,
+            self._recipe.loss,
+            p,
+            three_dimensional=self._recipe.three_dimensional,
+        )
         means = torch.stack(
             [
                 *(getattr(terms, name).detach().mean() for name in LOSS_TERMS),

@@ -62,7 +62,13 @@ class ValidationLoss:
             )
             outputs = heads(scaled_frames(batch, scaling).to(device))
             maps = network.activate(*outputs)
-            terms = localization_loss(maps, targets, recipe.loss, outputs[0])
+            terms = localization_loss(
+                maps,
+                targets,
+                recipe.loss,
+                outputs[0],
+                three_dimensional=recipe.three_dimensional,
+            )
             means = [getattr(terms, name).mean() for name in LOSS_TERMS]
             sums += torch.stack(means).cpu()
         values = (sums / self.batches).tolist()

@@ -116,3 +116,24 @@ def test_loss_is_least_at_the_truth(x: float, y: float, shift: float) -> None:
     worse = localization_loss(maps, targets, LossSettings(), logit).location
     # A shift d costs d^2 / (2 sigma^2).
     np.testing.assert_allclose(worse - best, shift**2 / 0.02, rtol=0.02)
+
+
+def test_z_does_not_count_in_two_dimensions() -> None:
+    torch.manual_seed(4)
+    maps = torch.rand(1, 10, 9, 7) * 0.8 + 0.1
+    targets = Targets(
+        torch.tensor([0]),
+        torch.tensor([[0.5, 3.2, 4.1, 0.0]]),
+        torch.zeros(1, 9, 7),
+    )
+    other = maps.clone()
+    other[:, 4], other[:, 8] = 0.9, 0.001  # z far off, and sure of it
+    flat, wrong = (
+        localization_loss(m, targets, OFFICIAL, three_dimensional=False).location
+        for m in (maps, other)
+    )
+    torch.testing.assert_close(flat, wrong)
+    solid, off = (
+        localization_loss(m, targets, OFFICIAL).location for m in (maps, other)
+    )
+    assert float(off) > float(solid) + 100

@@ -120,7 +120,7 @@ def find_beads(
 def light_radius(image: Floats, column: int, row: int, share: float, most: int) -> int:
     """Radius in px around a bead that holds a share of its light within `most` px.
 
-    The level outside is taken from the ring at the largest radius.
+    The level outside is that of the outer quarter.
     """
     height, width = image.shape
     most = min(most, max(column, width - 1 - column), max(row, height - 1 - row))
@@ -130,14 +130,14 @@ def light_radius(image: Floats, column: int, row: int, share: float, most: int) 
     count = np.bincount(rings, minlength=most + 2)[: most + 1]
     total = np.bincount(rings, weights=image.ravel(), minlength=most + 2)[: most + 1]
     mean = total / np.maximum(count, 1)
-    # Of the outer quarter the darkest ring: a neighbour may shine into the others.
-    level = float(mean[-max(most // 4, 1) :].min())
-    # Rings cut by the border count as if they were whole.
+    outer = slice(-max(most // 4, 1), None)
+    level = float(total[outer].sum() / max(int(count[outer].sum()), 1))
+    # Rings cut by the border count as if they were whole. Noise of both signs cancels.
     whole = 2 * np.pi * np.maximum(np.arange(most + 1), 0.16)
-    light = np.cumsum(np.maximum(mean - level, 0.0) * whole)
-    if light[-1] <= 0:
+    light = np.cumsum((mean - level) * whole)
+    if light.max() <= 0:
         return most
-    return int(np.searchsorted(light, share * light[-1]))
+    return int(np.argmax(light >= share * light.max()))
 
 
 def _noise(image: Floats) -> float:

@@ -158,6 +158,20 @@ def _saturated(stack: BeadStack, x: int, y: int, half: int) -> str | None:
     return f"saturated: {top:.0f} ADU in {slices} slice{'s' * (slices != 1)}"
 
 
+def _plane(image: Floats, ring: npt.NDArray[np.bool_]) -> Floats:
+    """Slope of the background over a window, 0 in its middle, from its edge."""
+    height, width = image.shape
+    y, x = np.mgrid[:height, :width]
+    x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    values = image[ring]
+    # Bright edge pixels are light of the bead.
+    dark = values <= np.quantile(values, 0.75)
+    parts = np.stack([x[ring], y[ring], np.ones(values.shape)], 1)[dark]
+    slopes = np.linalg.lstsq(parts, values[dark], rcond=None)[0]
+    plane: Floats = slopes[0] * x + slopes[1] * y
+    return plane
+
+
 def cut_beads(field: Field, found: list[Found], half: int) -> list[Bead]:
     """Windows of beads, wider by `MARGIN_PX`, with their background taken off."""
     ndimage = extras.require("scipy.ndimage", "Measuring the background", "train")
@@ -180,11 +194,13 @@ def cut_beads(field: Field, found: list[Found], half: int) -> list[Bead]:
         window = photons[:, rows, columns].astype(np.float64)
         ring = np.ones(window.shape[1:], bool)
         ring[3:-3, 3:-3] = False
-        around = np.median(window[:, ring], 1) - swing
+        window -= swing[:, None, None]
+        around = np.median(window[:, ring], 1)
         # Slices far from focus shine onto the ring; the darkest fifth do not. Without
         # the smoothing the darkest would be those where the noise was low.
         around = ndimage.gaussian_filter1d(around, max(len(around) / 16, 1.0))
-        darkest = np.sort(around)[: max(len(around) // 5, 3)]
-        background = float(np.mean(darkest)) + swing
-        beads.append(Bead(one, window - background[:, None, None], background))
+        darkest = np.argsort(around)[: max(len(around) // 5, 3)]
+        window -= _plane(window[darkest].mean(0), ring)
+        level = float(np.median(window[darkest][:, ring], 1).mean())
+        beads.append(Bead(one, window - level, around[darkest].mean() + swing))
     return beads
