@@ -207,6 +207,14 @@ def test_recipe_round_trip_and_bundled(tmp_path: Path) -> None:
         load_recipe("nonsense")
 
 
+def test_a_folder_does_not_hide_a_bundled_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "astigmatic-small").mkdir()
+    assert load_recipe("astigmatic-small").name == "astigmatic-small"
+
+
 def test_batches_repeat_and_differ() -> None:
     simulator = Simulator(tiny())
     first, again, other = (simulator.batch(i) for i in (3, 3, 4))

@@ -25,7 +25,8 @@ def load_recipe(name: str) -> Recipe:
     """
     path = Path(name)
     bundled = bundled_recipes()
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    # A run folder may have the recipe's name.
+    if path.suffix in (".yaml", ".yml") or path.is_file():
         return Recipe.load(path)
     if name in bundled:
         return Recipe.load(bundled[name])
