@@ -131,7 +131,7 @@ def count_variance(p: Tensor) -> Tensor:
 
 
 def _score(p: Tensor, padded: Tensor) -> Tensor:
-    """The sum of p and its four neighbours, at most 1; `padded` is p with a border of zeros."""
+    """Sum of p and its four neighbours, at most 1; `padded`: p with a zero border."""
     up, down = padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]
     left, right = padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]
     return torch.clamp(p + up + down + left + right, max=1.0)

@@ -91,13 +91,19 @@ class Suitability:
     def __init__(self, session: Session, tap: PixelTap) -> None:
         from blinkloop.optics import Camera
         from blinkloop.psf_check import PsfCheck
+        from blinkloop.psf_width_check import PsfWidthCheck
         from blinkloop.range_check import TrainingRangeCheck
+        from blinkloop.schema import VariedGaussianPsfSettings
 
         card, camera = session.model.card, session.camera.settings
         self._tap = tap
         self._camera = Camera(camera)
         self._range = TrainingRangeCheck(card, camera)
-        self._psf = PsfCheck.for_card(card, camera)
+        self._psf: PsfCheck | PsfWidthCheck | None
+        if isinstance(card.psf, VariedGaussianPsfSettings):
+            self._psf = PsfWidthCheck(card.psf, camera)
+        else:
+            self._psf = PsfCheck.for_card(card, camera)
 
     def observe(self, results: Sequence[FrameResult]) -> None:
         """Take results; their pixels are fetched from the tap where it has them."""
