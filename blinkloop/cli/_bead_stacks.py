@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from blinkloop.camera_facts import read_camera_file
 from blinkloop.cli._options import CameraFlags
 from blinkloop.errors import InputError
+from blinkloop.extras import installed
 
 if TYPE_CHECKING:
     from blinkloop.training.calibration.bead_records import BeadStack
@@ -152,6 +153,8 @@ def _one(
 def step_in_file(path: Path) -> float | None:
     """Distance of slices in nm that a TIFF file states (ImageJ, OME, Micro-Manager)."""
     if path.is_dir() or path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    if not installed("tifffile"):
         return None
     import tifffile
 

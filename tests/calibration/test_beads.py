@@ -276,6 +276,21 @@ def test_two_beads_that_look_like_one_are_dropped():
     check_fresh_emitters(result.calibration.psf(), astigmatic(), -500, 500)
 
 
+def test_a_sloping_background_with_the_noise_of_an_emccd_is_taken_off():
+    rng = np.random.default_rng(19)
+    shape = (70, 147)
+    quiet = {"shape": shape, "noise": False, "offset_adu": 0, "photons": 40_000}
+    light = stack_of(astigmatic(), places(rng, shape, 26, 17), rng, **quiet)
+    photons = rng.poisson(light + 40 + 2.0 * np.arange(147))
+    electrons = rng.gamma(photons, 300.0) + rng.normal(0, 60, photons.shape)
+    result = calibrate((electrons / 20 + 300).astype(np.uint16))
+    assert len(result.used) == 10
+    assert max(result.calibration.psf().window_shape) <= 21
+    check_fresh_emitters(
+        result.calibration.psf(), astigmatic(), -450, 450, z_nm=8.0, xy_nm=2.5
+    )
+
+
 def test_bleaching_is_seen_and_evened_out():
     rng = np.random.default_rng(14)
     stack = stack_of(astigmatic(), [(30.3, 22.7)], rng, offset_adu=0, background=0)

@@ -158,17 +158,28 @@ def _saturated(stack: BeadStack, x: int, y: int, half: int) -> str | None:
     return f"saturated: {top:.0f} ADU in {slices} slice{'s' * (slices != 1)}"
 
 
-def _plane(image: Floats, ring: npt.NDArray[np.bool_]) -> Floats:
-    """Slope of the background over a window, 0 in its middle, from its edge."""
-    height, width = image.shape
+def _plane(
+    window: Floats, groups: list[npt.NDArray[np.int64]], ring: npt.NDArray[np.bool_]
+) -> Floats:
+    """Slope of the background over a window, 0 in its middle, from its edge.
+
+    Background stays the same over z and light of the bead does not: of the slopes of
+    several groups of slices the smallest counts, and none when their signs differ.
+    """
+    height, width = window.shape[1:]
     y, x = np.mgrid[:height, :width]
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
-    values = image[ring]
-    # Bright edge pixels are light of the bead.
-    dark = values <= np.quantile(values, 0.75)
-    parts = np.stack([x[ring], y[ring], np.ones(values.shape)], 1)[dark]
-    slopes = np.linalg.lstsq(parts, values[dark], rcond=None)[0]
-    plane: Floats = slopes[0] * x + slopes[1] * y
+    found = []
+    for group in groups:
+        values = window[group].mean(0)[ring]
+        # Bright edge pixels are light of the bead.
+        dark = values <= np.quantile(values, 0.75)
+        parts = np.stack([x[ring], y[ring], np.ones(values.shape)], 1)[dark]
+        found.append(np.linalg.lstsq(parts, values[dark], rcond=None)[0][:2])
+    slopes = np.array(found)
+    agreed = np.abs(np.sign(slopes).sum(0)) == len(groups)
+    least = np.where(agreed, np.sign(slopes[0]) * np.abs(slopes).min(0), 0.0)
+    plane: Floats = least[0] * x + least[1] * y
     return plane
 
 
@@ -199,8 +210,9 @@ def cut_beads(field: Field, found: list[Found], half: int) -> list[Bead]:
         # Slices far from focus shine onto the ring; the darkest fifth do not. Without
         # the smoothing the darkest would be those where the noise was low.
         around = ndimage.gaussian_filter1d(around, max(len(around) / 16, 1.0))
-        darkest = np.argsort(around)[: max(len(around) // 5, 3)]
-        window -= _plane(window[darkest].mean(0), ring)
+        order = np.argsort(around)
+        darkest = order[: max(len(around) // 5, 3)]
+        window -= _plane(window, np.array_split(order, 4), ring)
         level = float(np.median(window[darkest][:, ring], 1).mean())
         beads.append(Bead(one, window - level, around[darkest].mean() + swing))
     return beads
