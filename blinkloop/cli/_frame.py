@@ -44,6 +44,7 @@ VERBS: Mapping[str, str] = {
     "fit": "blinkloop.cli.fit",
     "run": "blinkloop.cli.run",
     "replay": "blinkloop.cli.replay",
+    "bench": "blinkloop.cli.bench",
     "convert": "blinkloop.cli.convert",
 }
 """Verb -> module that exports its click command as `command`, in order of use."""

@@ -40,9 +40,16 @@ def command(
     require("torch", "Verifying a model", "train")
     require("onnx", "Verifying a model", "export")
     from blinkloop.export import raise_if_failed, verify
+    from blinkloop.runtime import read_model
+    from blinkloop.runtime.benchmarking import backend_notes, remember_backends
 
     path = resolve_model(model)
     rows = verify(path, list(backends) or None, run=run, seed=seed)
+    # `auto` takes no backend that failed here; that all is well needs no note, unless
+    # there is one that says otherwise.
+    file, verdicts = read_model(path), {row.backend: row.passed for row in rows[1:]}
+    if not all(verdicts.values()) or backend_notes(file).passed:
+        remember_backends(file, passed=verdicts)
     if as_json:
         print_json(
             [

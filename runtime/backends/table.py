@@ -20,7 +20,13 @@ from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
 from blinkloop.runtime.protocols import Backend
 
-__all__ = ["BackendRow", "backend_table", "create_backend"]
+__all__ = [
+    "BackendRow",
+    "backend_table",
+    "create_backend",
+    "usable_backends",
+    "variants_of",
+]
 
 _Factory = Callable[[ModelFile, CameraMaps, float | None, int | None], Backend]
 
@@ -181,6 +187,31 @@ def backend_table() -> list[BackendRow]:
     return [entry.row() for entry in _ENTRIES]
 
 
+def usable_backends(model: ModelFile, name: str = "") -> list[str]:
+    """Names of the rows that can run this file here, in order of preference.
+
+    Parameters
+    ----------
+    model
+        A model or engine file.
+    name
+        Only this one.
+
+    Raises
+    ------
+    InputError
+        The one that was named cannot be used; the text says why.
+    """
+    if name:
+        return [_choose(name, model).name]
+    return [entry.name for entry in _fitting(model)]
+
+
+def variants_of(name: str) -> tuple[str, ...]:
+    """Other ways to run a backend; each is named "backend:variant"."""
+    return tuple(v for entry in _ENTRIES if entry.name == name for v in entry.variants)
+
+
 def create_backend(
     name: str,
     model: ModelFile,
@@ -252,13 +283,17 @@ def _variant(entry: _Entry, variant: str) -> _Entry:
     return replace(entry, name=name, factory=entry.variants[variant])
 
 
-def _best_that_fits(model: ModelFile) -> _Entry:
-    """Of the available rows that can run this file the fastest, else the first."""
-    fitting = [
+def _fitting(model: ModelFile) -> list[_Entry]:
+    return [
         entry
         for entry in _ENTRIES
         if entry.row().available and not engine_misfit(model, entry.engine)
     ]
+
+
+def _best_that_fits(model: ModelFile) -> _Entry:
+    """Of the available rows that can run this file the fastest, else the first."""
+    fitting = _fitting(model)
     notes = backend_notes(model)
     fastest = notes.fastest(entry.name for entry in fitting)
     trusted = [entry for entry in fitting if notes.trusted(entry.name)]

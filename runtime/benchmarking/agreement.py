@@ -90,7 +90,7 @@ def _lost(
 
 
 def _rows(output: BackendOutput, row: int) -> _Floats:
-    table = output.detections[row]
+    table: _Floats = output.detections[row]
     return table[: min(int(output.counts[row]), len(table))]
 
 
