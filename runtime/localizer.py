@@ -24,13 +24,13 @@ from blinkloop.runtime.records import Frame, FrameResult
 from blinkloop.runtime.window import FrameHeader, RollingWindow, WindowStep
 from blinkloop.schema import DETECTION_COLUMNS, LOCALIZATION_DTYPE
 
-__all__ = ["StreamLocalizer", "localize_movie"]
+__all__ = ["StreamLocalizer", "check_frame", "frame_results", "localize_movie"]
 
 _COLUMN = {name: number for number, name in enumerate(DETECTION_COLUMNS)}
 _SHARED = tuple(set(_COLUMN) & set(LOCALIZATION_DTYPE.names or ()))
 
 
-def _check(frame: Frame) -> None:
+def check_frame(frame: Frame) -> None:
     """Refuse pixels that cannot be analysed."""
     pixels, roi = frame.pixels, frame.roi
     if pixels.ndim != 2 or 0 in pixels.shape:
@@ -126,7 +126,7 @@ class StreamLocalizer:
             The backend failed. The open segment is lost; the next frame begins one.
         """
         for frame in frames:
-            _check(frame)
+            check_frame(frame)
             self._maps.crop(frame.roi)
         return self._run(self._window.push(frames), frames)
 
@@ -146,7 +146,7 @@ class StreamLocalizer:
         try:
             for step in steps:
                 output = self._step(step, frames)
-                results += _results(step.rows, output)
+                results += frame_results(step.rows, output)
         except BaseException:
             # The window is ahead of the backend now, so the segment cannot go on.
             self._window.reset()
@@ -173,7 +173,7 @@ class StreamLocalizer:
         return output
 
 
-def _results(
+def frame_results(
     rows: Sequence[FrameHeader | None], output: BackendOutput
 ) -> list[FrameResult]:
     """Results of the rows that describe a frame."""
