@@ -213,6 +213,6 @@ def cut_beads(field: Field, found: list[Found], half: int) -> list[Bead]:
         order = np.argsort(around)
         darkest = order[: max(len(around) // 5, 3)]
         window -= _plane(window, np.array_split(order, 4), ring)
-        level = float(np.median(window[darkest][:, ring], 1).mean())
-        beads.append(Bead(one, window - level, around[darkest].mean() + swing))
+        dark = float(np.median(window[darkest][:, ring], 1).mean())
+        beads.append(Bead(one, window - dark, around[darkest].mean() + swing))
     return beads
