@@ -53,7 +53,13 @@ def stopping(make_safe: Callable[[str], object] = _nothing) -> Iterator[StopSign
             # The pipeline counts them: a second one gives up on waiting frames.
             raise KeyboardInterrupt
 
-    names = [n for n in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, n)]
+    known = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    # What nohup ignores stays ignored: the run is meant to outlive its terminal.
+    names = [
+        n
+        for n in known
+        if hasattr(signal, n) and signal.getsignal(getattr(signal, n)) != signal.SIG_IGN
+    ]
     before: list[tuple[int, object]] = []
     # Only the main thread may set handlers; a run inside another program keeps its.
     if threading.current_thread() is threading.main_thread():

@@ -67,24 +67,34 @@ class MMLaser:
         """Lowest and highest value allowed."""
         return self._limits
 
+    @property
+    def resolution(self) -> float | None:
+        """1 for a property that takes integers only, else None."""
+        return 1.0 if self._integer else None
+
     def write(self, value: float) -> None:
         """Set the property; `DeviceError` when it is refused, here or by the device.
 
-        An integer property gets the nearest integer.
+        An integer property gets the integer below, so that no rounding ever exceeds
+        what was allowed.
         """
         low, high = self._limits
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise DeviceError(f"{self.label}: {value!r} was not sent, it is no number")
         if not math.isfinite(value) or not low <= value <= high:
             raise DeviceError(
                 f"{self.label}: {value!r} was not sent, it is outside the limits "
                 f"{low:g} to {high:g}"
             )
         if self._integer:
-            nearest = round(value)
-            # A limit may itself not be an integer: stay inside.
-            nearest = min(max(nearest, math.ceil(low)), math.floor(high))
-            text = str(nearest)
+            # The small term keeps 2.9999999 from becoming 2; a limit may itself not
+            # be an integer: stay inside.
+            below = math.floor(value + 1e-9)
+            text = str(min(max(below, math.ceil(low)), math.floor(high)))
         else:
-            text = f"{value:.6f}"
+            text = f"{value + 0.0:.6f}"  # never -0
+            if float(text) > high:
+                text = f"{value - 1e-6:.6f}"
         try:
             self._core.setProperty(self._device, self._property, text)
         except Exception as error:  # any adapter may raise anything

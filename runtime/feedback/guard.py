@@ -8,28 +8,31 @@ States::
 Design notes
 ------------
 The guard knows no density law. It trusts nobody: not the controller (hard limits and
-step limit of its own), not the laser (reads back), not the run (a watchdog thread
-brings the laser to its safe value when estimates stop), not the interpreter (`atexit`).
+step limit of its own), not the laser (reads back, and finds out when somebody else
+writes to it), not the run (a watchdog thread brings the laser to its safe value when
+fresh estimates stop), not the interpreter (`atexit`, a closed Windows console).
 Signals belong to the command line: `make_safe` may be called from a handler or any
-thread, at any time. What it cannot do: act after SIGKILL, `os._exit` or power loss; a
-hardware interlock is for that.
+thread, at any time. What it cannot do: act after SIGKILL, `os._exit` or power loss; the
+dead man it reports to may (`runtime.deadman`), a hardware interlock always does.
 """
 
 from __future__ import annotations
 
-import atexit
 import math
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.runtime.density import DensityEstimate
+from blinkloop.runtime.feedback.book import CommandBook
+from blinkloop.runtime.feedback.freshness import Freshness
+from blinkloop.runtime.feedback.lifelines import Lifelines
 from blinkloop.runtime.feedback.limits import LaserLimits
-from blinkloop.runtime.feedback.log import CommandLog, LaserCommand, make_row
-from blinkloop.runtime.feedback.port import DoseMeter, LaserPort, Watchdog
+from blinkloop.runtime.feedback.log import CommandLog, LaserCommand
+from blinkloop.runtime.feedback.port import DoseMeter, LaserPort, Switch, Watchdog
 from blinkloop.runtime.protocols import Laser
 
 __all__ = ["FeedbackMode", "LaserGuard"]
@@ -59,6 +62,13 @@ class LaserGuard:
         False = no thread; somebody calls `check` (tests).
     on_fault
         Told in one line when the laser cannot be brought to its safe value.
+    deadman
+        Told when it has to watch; acts when this process cannot. Closed with the guard.
+
+    Attributes
+    ----------
+    limits, mode, log, clock
+        As given; not to be changed.
 
     Raises
     ------
@@ -79,33 +89,29 @@ class LaserGuard:
         sleep: Callable[[float], None] = time.sleep,
         watchdog: bool = True,
         on_fault: Callable[[str], None] | None = None,
+        deadman: Switch | None = None,
     ) -> None:
         if mode not in get_args(FeedbackMode):
             raise InputError(f"feedback mode {mode!r}: use off, advise or control")
         self._port = LaserPort(laser, limits, sleep)
-        self._limits, self._mode = limits, mode
-        self._log = log if log is not None else CommandLog()
-        self._clock, self._on_fault = clock, on_fault
+        self.limits, self.mode, self.clock = limits, mode, clock
+        self.log = log if log is not None else CommandLog()
+        self._on_fault = on_fault
         self._lock, self._watchdog_wanted = threading.RLock(), watchdog
         self._watchdog: Watchdog | None = None
-        self._armed = self._safe = self._holding = self._closed = False
+        self._armed = self._safe = self._closed = False
         self._reason = "not armed"
         self._fault: str | None = None
         self._value = math.nan
         self._dose = DoseMeter(limits.max_dose)
-        self._start = self._alive = self._retry_at = clock()
+        self._fresh, self._retry_at = Freshness(limits, clock), clock()
+        self._book = CommandBook(self.log, mode, clock, self._dose)
+        self._record = self._book.record
+        self._lines = Lifelines(
+            self.make_safe, lambda text: self._record(reason=text), deadman
+        )
         if mode == "control":
             self._port.check_limits()
-
-    @property
-    def mode(self) -> FeedbackMode:
-        """off, advise or control."""
-        return self._mode
-
-    @property
-    def log(self) -> CommandLog:
-        """The rows."""
-        return self._log
 
     @property
     def state(self) -> Literal["idle", "armed", "safe", "failed"]:
@@ -119,7 +125,7 @@ class LaserGuard:
     @property
     def holding(self) -> bool:
         """True while estimates are overdue but the laser is not yet dark."""
-        return self._holding
+        return self._fresh.holding
 
     @property
     def reason(self) -> str:
@@ -135,6 +141,11 @@ class LaserGuard:
     def value(self) -> float:
         """Last value applied; NaN when nothing was written."""
         return self._value
+
+    @property
+    def deadman_problem(self) -> str | None:
+        """Why the dead man does not watch; None = it does, or there is none."""
+        return self._lines.deadman_problem
 
     @property
     def dose(self) -> float:
@@ -163,35 +174,35 @@ class LaserGuard:
         DeviceError
             The laser does not answer, is off the limits, or the dose is used up.
         """
-        if self._mode != "control":
+        if self.mode != "control":
             return
         with self._lock:
             if self._closed:
                 raise DeviceError("laser: the guard is closed; make a new one")
             if self._dose.used_up:
                 raise DeviceError(
-                    f"laser: the dose limit of {self._limits.max_dose:g} is used up "
+                    f"laser: the dose limit of {self.limits.max_dose:g} is used up "
                     f"({self.dose:g}); raise max_dose or stop"
                 )
             now = self.read()
             if start_value is None and not (
-                0 <= now <= self._limits.max_value or self._limits.matches(0.0, now)
+                0 <= now <= self.limits.max_value or self.limits.matches(0.0, now)
             ):
                 raise DeviceError(
                     f"{self._port.label}: reports {now:g}, not a value within 0 .. "
-                    f"{self._limits.max_value:g}; set it by hand or give a start value"
+                    f"{self.limits.max_value:g}; set it by hand or give a start value"
                 )
             self._value = now if math.isfinite(now) else 0.0
-            self._alive = self._clock()
-            self._dose.start(self._alive)
-            self._safe, self._holding, self._fault = False, False, None
+            self._fresh.restart()
+            self._dose.start(self.clock())
+            self._safe, self._fault = False, None
             self._armed, self._reason = True, ""
-            atexit.register(self._at_exit)
+            self._lines.arm()
             if self._watchdog is None and self._watchdog_wanted:
-                period_s = min(self._limits.stale_s / 4.0, 0.25)
+                period_s = min(self.limits.stale_s / 4.0, 0.25)
                 self._watchdog = Watchdog(self.check, period_s)
             if start_value is not None:
-                value = self._checked(lambda: self._limits.clamp(start_value))
+                value = self._checked(lambda: self.limits.clamp(start_value))
                 self._send(float(start_value), value, None, math.nan, "start")
 
     def command(
@@ -212,15 +223,16 @@ class LaserGuard:
             Not armed, or the laser refuses or reports another value (it is made safe
             before).
         """
-        if self._mode != "control":
-            self._limits.clamp(value)
-            read = self.read() if self._mode == "advise" else math.nan
+        if self.mode != "control":
+            self.limits.clamp(value)
+            read = self.read() if self.mode == "advise" else math.nan
             return self._record(
                 float(value), math.nan, read, estimate, target_per_um2, reason
             )
         with self._lock:
             self._refuse_unless_armed()
-            allowed = self._checked(lambda: self._limits.allow(value, self._value))
+            self._verify()
+            allowed = self._checked(lambda: self.limits.allow(value, self._value))
             return self._send(float(value), allowed, estimate, target_per_um2, reason)
 
     def note(
@@ -230,43 +242,51 @@ class LaserGuard:
         target_per_um2: float = math.nan,
         reason: str = "",
     ) -> LaserCommand:
-        """Log that the laser is left as it is, and why."""
+        """Log that the laser is left as it is, and why.
+
+        Raises
+        ------
+        DeviceError
+            The laser reports another value than the one written (it is made safe).
+        """
+        if self._armed:
+            with self._lock:
+                self._verify()
         return self._record(
             math.nan, math.nan, math.nan, estimate, target_per_um2, reason
         )
 
-    def alive(self) -> None:
-        """A usable estimate came in: the watchdog starts counting anew."""
-        self._alive = self._clock()
-        self._holding = False
+    def alive(self, age_s: float = 0.0) -> None:
+        """A usable estimate came in, of a frame that old: the watchdog counts anew."""
+        self._fresh.frame(age_s)
 
     def check(self) -> None:
         """One look of the watchdog: dose, missing estimates, a refused safe value.
 
         Never raises.
         """
-        if self._fault is not None and self._clock() >= self._retry_at:
+        self._lines.beat()
+        if self._fault is not None and self.clock() >= self._retry_at:
             self.make_safe("trying again")
         if not self._armed:
             return
         if self._lock.acquire(blocking=False):  # a stuck writer must not stop us
             try:
-                self._dose.count(self._value, self._clock())
+                self._dose.count(self._value, self.clock())
             finally:
                 self._lock.release()
         if self._dose.used_up:
             self.make_safe(f"dose limit reached ({self.dose:g})")
             return
-        age = self._clock() - self._alive
-        if age > self._limits.dark_after_s:
-            self.make_safe(f"no estimate for {age:.1f} s")
-        elif age > self._limits.stale_s and not self._holding:
-            self._holding = True
-            self._record(reason=f"hold: no estimate for {age:.1f} s")
+        since = f"no fresh estimate for {self._fresh.age_s:.1f} s"
+        if self._fresh.dark:
+            self.make_safe(since)
+        elif self._fresh.begins_to_hold():
+            self._record(reason=f"hold: {since}")
 
     def stalled(self, seconds: float) -> None:
         """The camera has delivered nothing for that long. Never raises."""
-        if self._armed and seconds > self._limits.dark_after_s:
+        if self._armed and seconds > self.limits.dark_after_s:
             self.make_safe(f"the camera stalled for {seconds:.1f} s")
         self.check()
 
@@ -283,15 +303,15 @@ class LaserGuard:
             False when the laser refuses (`fault` says how).
         """
         self._armed = False
-        if self._mode != "control":
+        if self.mode != "control":
             return True
         held = self._lock.acquire(timeout=_LOCK_TIMEOUT_S)
         try:
             if self._safe:
                 return True
-            self._dose.count(self._value, self._clock())
+            self._dose.count(self._value, self.clock())
             self._reason = reason
-            safe = self._limits.safe_value
+            safe = self.limits.safe_value
             error, read = self._port.insist(safe)
             if error is None:
                 self._value, self._safe, self._fault = safe, True, None
@@ -300,10 +320,11 @@ class LaserGuard:
             if held:
                 self._lock.release()
         if error is None:
+            self._lines.disarm()
             self._record(safe, safe, read, reason=f"safe: {reason}")
             return True
         first = self._fault is None
-        self._retry_at = self._clock() + self._limits.stale_s
+        self._retry_at = self.clock() + self.limits.stale_s
         self._fault = (
             f"{self._port.label}: the safe value {safe:g} was refused ({error}); "
             f"the laser may be on: switch it off by hand"
@@ -326,13 +347,20 @@ class LaserGuard:
         safe = self.make_safe("end of the run")
         if self._watchdog is not None:
             self._watchdog.stop(2 * _LOCK_TIMEOUT_S)
-        if safe:
-            atexit.unregister(self._at_exit)
-        self._log.close()
+        self._lines.close(safe)
+        self.log.close()
         return safe
 
-    def _at_exit(self) -> None:
-        self.make_safe("interpreter exit")
+    def _verify(self) -> None:
+        """The laser must still be where it was put: the guard is the only writer."""
+        error = self._port.verify(self._value)
+        if error is not None and self._armed:
+            self._give_up(error)
+
+    def _give_up(self, error: str) -> NoReturn:
+        self.make_safe(error)
+        safe = self._fault or "it was brought to its safe value"
+        raise DeviceError(f"{self._port.label}: {error}; {safe}")
 
     def _refuse_unless_armed(self) -> None:
         if not self._armed:
@@ -356,7 +384,7 @@ class LaserGuard:
         target: float,
         reason: str,
     ) -> LaserCommand:
-        self._dose.count(self._value, self._clock())
+        self._dose.count(self._value, self.clock())
         self._refuse_unless_armed()
         error, read = self._port.write(value)
         if error is None:
@@ -368,32 +396,5 @@ class LaserGuard:
             error = error or f"made safe during a command: {self._reason}"
         row = self._record(requested, value, read, estimate, target, error or reason)
         if error is not None:
-            self.make_safe(error)
-            raise DeviceError(
-                f"{self._port.label}: {error}; "
-                + (self._fault or "it was brought to its safe value")
-            )
-        return row
-
-    def _record(
-        self,
-        requested: float = math.nan,
-        written: float = math.nan,
-        read_back: float = math.nan,
-        estimate: DensityEstimate | None = None,
-        target: float = math.nan,
-        reason: str = "",
-    ) -> LaserCommand:
-        row = make_row(
-            self._clock() - self._start,
-            self._mode,
-            requested,
-            written,
-            read_back,
-            estimate,
-            target,
-            self.dose,
-            reason,
-        )
-        self._log.append(row)
+            self._give_up(error)
         return row

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from blinkloop.errors import DeviceError
 from blinkloop.runtime.density import DensityEstimate, DensityEstimator
+from blinkloop.runtime.feedback.age import FrameAge
 from blinkloop.runtime.feedback.controller import ControlDecision, FeedbackController
 from blinkloop.runtime.feedback.guard import LaserGuard
 from blinkloop.runtime.feedback.settling import mean_of_last_third, settling_frame
@@ -75,6 +76,8 @@ class FeedbackLoop:
         self._estimate: DensityEstimate | None = None
         self._decision: ControlDecision | None = None
         self._advised = math.nan
+        self._age = FrameAge(guard.clock)
+        self._age_s, self._oldest_s = 0.0, 0.0
 
     @property
     def mode(self) -> str:
@@ -124,6 +127,7 @@ class FeedbackLoop:
         """Go on after the guard went to the safe value; a person decides that."""
         self._started = True
         self._estimator.reset()
+        self._age.reset()
         self._error = None
         self._guarded(self._arm)
 
@@ -209,6 +213,7 @@ class FeedbackLoop:
             "laser_state": guard.state,
             "laser_stopped": guard.reason if guard.state in ("safe", "failed") else "",
             "laser_fault": guard.fault,
+            "frame_age_s_max": self._oldest_s,
             "laser_log_error": guard.log.error,
             "feedback_error": self._error,
             "negative_response": self._controller.tripped,
@@ -235,10 +240,15 @@ class FeedbackLoop:
     def _take(self, results: Sequence[FrameResult]) -> None:
         acted = False
         for result in results:
+            if self._estimate is not None and result.index <= self._estimate.index:
+                self._age.reset()  # the camera started anew
             estimate = self._estimator.update(result)
             self._estimate = estimate
+            self._age_s = self._age.of(result.timestamp_s)
+            if math.isfinite(self._age_s):
+                self._oldest_s = max(self._oldest_s, self._age_s)
             if math.isfinite(estimate.per_um2):
-                self._guard.alive()
+                self._guard.alive(self._age_s)
             self._guard.check()
             try:
                 # Frames handed over together were taken before a command that the
@@ -249,7 +259,11 @@ class FeedbackLoop:
                 self._remember(estimate)
 
     def _may_command(self) -> bool:
-        return self.mode == "advise" or self._guard.state == "armed"
+        if self.mode == "advise":
+            return True
+        # What was long ago must not drive the laser now.
+        fresh = self._age_s <= self._guard.limits.stale_s
+        return fresh and self._guard.state == "armed"
 
     def _decide(self, estimate: DensityEstimate) -> bool:
         """One estimate to the controller; True when a command came of it."""

@@ -5,15 +5,33 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.runtime.feedback.limits import LaserLimits
 from blinkloop.runtime.protocols import Laser
 
-__all__ = ["DoseMeter", "LaserPort", "Watchdog"]
+__all__ = ["DoseMeter", "LaserPort", "Switch", "Watchdog"]
 
 _ATTEMPTS = 4
 _PAUSE_S = 0.05
+
+
+class Switch(Protocol):
+    """A dead man: makes the laser safe when this process no longer can.
+
+    Nothing here raises, blocks, or minds being called twice or in a signal handler.
+    """
+
+    @property
+    def problem(self) -> str | None:
+        """Why nobody watches any more; None = somebody does."""
+        ...
+
+    def arm(self) -> None: ...
+    def beat(self) -> None: ...
+    def disarm(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class LaserPort:
@@ -80,6 +98,15 @@ class LaserPort:
         if not self._limits.matches(value, read):
             return f"reports {read:g} after {value:g} was written", read
         return None, read
+
+    def verify(self, value: float) -> str | None:
+        """Whether it is still where it was put; what is wrong (None = nothing)."""
+        if self._laser is None or not (self._limits.read_back and math.isfinite(value)):
+            return None
+        read = self.read()
+        if self._limits.matches(value, read):
+            return None
+        return f"reports {read:g}, not the {value:g} written (used by something else?)"
 
     def insist(self, value: float) -> tuple[str | None, float]:
         """Like `write`, several attempts; nothing whatsoever is raised."""

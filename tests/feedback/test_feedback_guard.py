@@ -234,14 +234,16 @@ def test_missing_estimates_hold_then_dark() -> None:
     guard.check()
     guard.check()
     assert (guard.holding, laser.value) == (True, 10.0)
-    assert [r.reason for r in guard.log.rows()][1:] == ["hold: no estimate for 2.1 s"]
+    assert [r.reason for r in guard.log.rows()][1:] == [
+        "hold: no fresh estimate for 2.1 s"
+    ]
     guard.alive()
     guard.check()
     assert not guard.holding
     clock.sleep(5.1)
     guard.check()
     assert (guard.state, laser.value) == ("safe", 0.0)
-    assert "no estimate for 5.1 s" in guard.reason
+    assert "no fresh estimate for 5.1 s" in guard.reason
 
 
 def test_stalled_camera() -> None:

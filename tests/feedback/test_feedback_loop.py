@@ -197,9 +197,9 @@ def test_nan_estimates_hold_then_dark_and_rearm() -> None:
         assert index < 1000
     assert_allclose(index * 0.02, 20 * 0.02 + 5.0, atol=0.05)
     assert laser.written == [4.0, 0.0]
-    assert "no estimate" in loop.state
+    assert "no fresh estimate" in loop.state
     holds = [r.reason for r in guard.log.rows() if r.reason.startswith("hold")]
-    assert any("no estimate" in r for r in holds)
+    assert any("no fresh estimate" in r for r in holds)
     assert any("frames in the average" in r or "no finite" in r for r in holds)
     loop.observe([result(index + i, 5.0) for i in range(60)])
     assert laser.written == [4.0, 0.0]  # dark until a person says so

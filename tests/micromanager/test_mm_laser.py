@@ -26,6 +26,31 @@ def test_integer_property_gets_integers(demo_core) -> None:
     assert laser.read() == 1
     laser.write(2.6)
     assert laser.read() == 2
+    laser.write(1.9)  # never above what was asked for
+    assert laser.read() == 1
+    laser.write(2 - 1e-12)
+    assert laser.read() == 2
+    assert laser.resolution == 1.0
+    assert MMLaser(demo_core, "DA405", "Voltage").resolution is None
+
+
+@pytest.mark.parametrize("value", ["7", "x", True, None])
+def test_non_numbers_are_not_sent(demo_core, value) -> None:
+    """MMCore would read them as 0, or as 1."""
+    laser = MMLaser(demo_core, "DA405", "Voltage")
+    laser.write(3.0)
+    with pytest.raises(DeviceError, match="no number"):
+        laser.write(value)
+    assert laser.read() == 3.0
+
+
+def test_rounding_of_the_text_stays_within_the_limits(demo_core, monkeypatch) -> None:
+    laser = MMLaser(demo_core, "DA405", "Voltage", limits=(0.0, 0.1234567))
+    sent = []
+    monkeypatch.setattr(demo_core, "setProperty", lambda *what: sent.append(what[2]))
+    for value in (0.1234567, -0.0, 0.1):
+        laser.write(value)
+    assert sent == ["0.123456", "0.000000", "0.100000"]
 
 
 @pytest.mark.parametrize("value", [10.5, -1.0, math.nan, math.inf, -math.inf])
