@@ -8,12 +8,14 @@ from __future__ import annotations
 from blinkloop.integrations.micromanager.core import new_core, open_core
 from blinkloop.integrations.micromanager.facts import camera_facts, select_camera
 from blinkloop.integrations.micromanager.laser import MMLaser
+from blinkloop.integrations.micromanager.mda import MdaSource
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
 from blinkloop.integrations.micromanager.source import MicroManagerSource
 
 __all__ = [
     "FrameNumbering",
     "MMLaser",
+    "MdaSource",
     "MicroManagerSource",
     "camera_facts",
     "new_core",

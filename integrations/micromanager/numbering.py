@@ -7,7 +7,7 @@ starts again from 0, so a count of forward jumps alone would see no loss at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["FrameNumbering"]
 
@@ -19,29 +19,50 @@ class FrameNumbering:
     Parameters
     ----------
     period_ms
-        Expected time between frames in ms, used until one has been measured.
+        Expected time between frames in ms, used until one has been measured: the mean
+        over all stretches in which the numbers rise.
 
     Notes
     -----
     A number that rises by k raises the index by k, so k - 1 frames are missing. A
     number that falls or repeats means that the core cleared its ring and renumbered:
     how many frames went with it is estimated as elapsed time / frame period, and is at
-    least one.
+    least one. A new sequence renumbers as well; whoever knows of one calls `restart`.
     """
 
     period_ms: float
     renumbered: int = 0
-    """How often the numbers started again."""
+    """How often the numbers started again within a sequence."""
+    estimated: int = 0
+    """Frames missing according to the clock alone, not by their numbers."""
     _offset: int = 0
     _number: int = -1
     _index: int = -1
     _elapsed_ms: float = 0.0
-    _anchor: tuple[int, float] | None = field(default=None)
+    _measured_ms: float = 0.0
+    _measured_frames: int = 0
 
     @property
     def last(self) -> int:
         """Index of the last frame; -1 before the first."""
         return self._index
+
+    def restart(self) -> None:
+        """A new sequence begins: the next number 0 is the frame after the last one."""
+        self._offset = self._index + 1
+        self._number = -1
+
+    def skip(self, frames: int) -> None:
+        """So many frames are missing before the last one, for reasons of the caller."""
+        self._offset += frames
+        self._index += frames
+
+    def began_again(self, number: int, elapsed_ms: float) -> bool:
+        """Whether a frame is of a new sequence: its number and its clock fell.
+
+        A cleared ring renumbers too, but there the clock goes on.
+        """
+        return number <= self._number and elapsed_ms < self._elapsed_ms
 
     def index(self, number: int, elapsed_ms: float) -> int:
         """Index of the frame with that number and time, always above the last one.
@@ -53,25 +74,30 @@ class FrameNumbering:
         elapsed_ms
             Time since the start of the sequence in ms.
         """
+        passed_ms = elapsed_ms - self._elapsed_ms
         if number > self._number:
             index = number + self._offset
+            if self._number >= 0:
+                self._measure(number - self._number, passed_ms)
         else:
-            passed = max(elapsed_ms - self._elapsed_ms, 0.0)
             # At least 2: a cleared ring held at least one frame, and a loss whose size
             # is not known must still be seen.
-            index = self._index + max(2, round(passed / self._period()))
+            step = max(2, round(max(passed_ms, 0.0) / self._period()))
+            index = self._index + step
             self._offset = index - number
-            self._anchor = None
             self.renumbered += 1
+            self.estimated += step - 1
         self._number, self._index, self._elapsed_ms = number, index, elapsed_ms
-        if self._anchor is None:
-            self._anchor = (index, elapsed_ms)
-        else:
-            first, since_ms = self._anchor
-            measured = (elapsed_ms - since_ms) / (index - first)
-            if measured > 0:
-                self.period_ms = measured
         return index
+
+    def _measure(self, frames: int, passed_ms: float) -> None:
+        if passed_ms <= 0:
+            return
+        # Cameras jitter and computers stall, so all intervals together say more than
+        # the latest ones.
+        self._measured_frames += frames
+        self._measured_ms += passed_ms
+        self.period_ms = self._measured_ms / self._measured_frames
 
     def _period(self) -> float:
         return max(self.period_ms, 1e-3)

@@ -21,7 +21,6 @@ Design notes
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -36,6 +35,7 @@ from blinkloop.integrations.micromanager.facts import (
     select_camera,
 )
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
+from blinkloop.integrations.micromanager.ring import image_format, ring_size, set_ring
 from blinkloop.runtime.records import Frame, Roi
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ __all__ = ["MicroManagerSource"]
 
 _ENDLESS = 2**31 - 1
 _POLL_S = 0.0005
-_MIN_RING_FRAMES = 16
 _MIN_PERIOD_MS = 1.0  # shorter exposures do not make cameras faster than this
-_MIB = 2**20
 
 
 class MicroManagerSource:
@@ -105,7 +103,7 @@ class MicroManagerSource:
             if exposure_ms is not None:
                 core.setExposure(exposure_ms)
             self._exposure_ms = float(core.getExposure())
-            self._roi, self._dtype = _image_format(core, self._camera)
+            self._roi, self._dtype = image_format(core, self._camera)
         except InputError:
             raise
         except Exception as error:  # any adapter may raise anything
@@ -117,7 +115,7 @@ class MicroManagerSource:
         self._n_frames = n_frames
         self._stop_on_overflow = stop_on_overflow
         self._stall_timeout_s = stall_timeout_s
-        self._ring_frames = _ring_size(
+        self._ring_frames = ring_size(
             ring_frames,
             ring_seconds,
             ring_max_mb,
@@ -125,6 +123,7 @@ class MicroManagerSource:
             self._frame_bytes,
         )
         self._lost = 0
+        self._estimated = 0
         self._elapsed_ms: float | None = None
         self._started_s: float | None = None
         self._stop_asked = threading.Event()
@@ -152,6 +151,11 @@ class MicroManagerSource:
         return self._lost
 
     @property
+    def estimated(self) -> int:
+        """Of the lost frames those whose number only the camera's clock tells."""
+        return self._estimated
+
+    @property
     def ring_frames(self) -> int:
         """Frames the core's ring holds."""
         return self._ring_frames
@@ -177,7 +181,7 @@ class MicroManagerSource:
                     "acquisition or live view first"
                 )
             try:
-                self._size_ring()
+                set_ring(core, self._camera, self._ring_frames, self._frame_bytes)
                 self._started_s = time.monotonic()
                 core.startSequenceAcquisition(
                     self._camera,
@@ -238,17 +242,6 @@ class MicroManagerSource:
     def _frame_bytes(self) -> int:
         return self._roi.width * self._roi.height * self._dtype.itemsize
 
-    def _size_ring(self) -> None:
-        megabytes = self._ring_frames * self._frame_bytes / _MIB
-        core = self._core
-        is_python = getattr(core, "isPyDevice", None)
-        if is_python is not None and is_python(self._camera):
-            # The Python ring loses frames at every wrap unless it is a whole number of
-            # frames; it accepts a fraction of a MiB, and this one is exact.
-            core.setCircularBufferMemoryFootprint(megabytes)  # type: ignore[arg-type]
-        else:
-            core.setCircularBufferMemoryFootprint(math.ceil(megabytes))
-
     def _wait_for_frame(self, index: int) -> bool:
         """True when a frame waits in the ring, False when the sequence is over."""
         core = self._core
@@ -301,8 +294,10 @@ class MicroManagerSource:
                 f"the run, it was {(self._roi.height, self._roi.width)}; leave ROI and "
                 "binning alone while it runs"
             )
+        index = numbering.index(int(number), elapsed_ms)
+        self._estimated = numbering.estimated
         return Frame(
-            index=numbering.index(int(number), elapsed_ms),
+            index=index,
             timestamp_s=timestamp_s,
             pixels=pixels,
             roi=self._roi,
@@ -346,39 +341,3 @@ class MicroManagerSource:
                     f"({one_line(error)}); it may have been unplugged"
                 )
         return None
-
-
-def _image_format(core: CMMCorePlus, camera: str) -> tuple[Roi, np.dtype[Any]]:
-    """ROI and pixel type; `InputError` for images the runtime cannot use."""
-    components = core.getNumberOfComponents()
-    channels = core.getNumberOfCameraChannels()
-    if components != 1 or channels != 1:
-        raise InputError(
-            f"camera {camera!r} gives images of {components} colour components and "
-            f"{channels} channels; set it to one grey-scale image of 8 or 16 bit"
-        )
-    size = int(core.getBytesPerPixel())
-    if size not in (1, 2):
-        raise InputError(
-            f"camera {camera!r} gives {8 * size} bit pixels; set PixelType to 8 or "
-            "16 bit grey scale"
-        )
-    x, y, _, _ = core.getROI()
-    roi = Roi(int(x), int(y), int(core.getImageWidth()), int(core.getImageHeight()))
-    return roi, np.dtype(np.uint8 if size == 1 else np.uint16)
-
-
-def _ring_size(
-    frames: int | None,
-    seconds: float,
-    max_mb: float,
-    period_ms: float,
-    frame_bytes: int,
-) -> int:
-    """Frames in the ring, at least `_MIN_RING_FRAMES` unless asked otherwise."""
-    if frames is not None:
-        if frames < 2:
-            raise InputError(f"the ring needs at least 2 frames, got {frames}")
-        return frames
-    wanted = max(_MIN_RING_FRAMES, math.ceil(1000 * seconds / period_ms))
-    return max(2, min(wanted, int(max_mb * _MIB) // frame_bytes))

@@ -32,6 +32,12 @@ def test_own_camera(tmp_path: Path) -> None:
     assert "seen 60 = localized 60 + skipped 0 + lost 0" in said
 
 
+def test_attach_to_mda(tmp_path: Path) -> None:
+    said = run("attach_to_mda.py", str(MODEL), str(tmp_path))
+    assert "seen 60 = localized 60 + skipped 0 + lost 0" in said
+    assert (tmp_path / "run-001" / "localizations.zarr").is_dir()
+
+
 def test_every_example_is_tried() -> None:
     tried = Path(__file__).read_text(encoding="utf-8")
     for path in (ROOT / "examples").glob("*.py"):

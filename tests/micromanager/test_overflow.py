@@ -1,0 +1,133 @@
+"""Forced overflows of the real core's ring are found and sized, however it numbers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blinkloop.integrations.micromanager import MicroManagerSource
+
+
+class Renumbering:
+    """MMCore 11's habit on the real core: a ring that was cleared counts from 0."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self._last, self._base = -1, 0
+        self.true_numbers: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def popNextImageAndMD(self) -> Any:
+        pixels, tags = self._core.popNextImageAndMD()
+        number = int(tags["ImageNumber"])
+        if number > self._last + 1:
+            self._base = number
+        self._last = number
+        self.true_numbers.append(number)
+        told = dict(tags)
+        told["ImageNumber"] = str(number - self._base)
+        return pixels, told
+
+
+def consume_slowly(source: MicroManagerSource, every: int = 25) -> list[int]:
+    """A consumer that stops now and then for far longer than the ring lasts."""
+    indices = []
+    for frame in source.frames():
+        indices.append(frame.index)
+        if len(indices) % every == 0:
+            time.sleep(0.25)
+    return indices
+
+
+def lost(indices: list[int]) -> int:
+    return int(np.sum(np.diff(indices) - 1))
+
+
+@pytest.mark.parametrize(("size", "frames"), [(128, 300), (512, 120)])
+def test_numbers_that_jump(demo_core, size, frames) -> None:
+    demo_core.setROI(0, 0, size, size)
+    source = MicroManagerSource(
+        demo_core,
+        exposure_ms=3.0,
+        ring_frames=16,
+        stop_on_overflow=False,
+        n_frames=frames,
+    )
+    indices = consume_slowly(source)
+    assert lost(indices) > 20
+    assert indices[-1] == frames - 1
+    assert len(indices) + lost(indices) == frames
+    assert source.estimated == 0
+
+
+def test_numbers_that_start_again(demo_core) -> None:
+    demo_core.setROI(0, 0, 128, 128)
+    core = Renumbering(demo_core)
+    source = MicroManagerSource(
+        core, exposure_ms=3.0, ring_frames=16, stop_on_overflow=False, n_frames=400
+    )
+    indices = []
+    # The number of frames it ends at is known to the test only.
+    for frame in source.frames():
+        indices.append(frame.index)
+        if len(indices) % 25 == 0:
+            time.sleep(0.25)
+        if core.true_numbers[-1] >= 399:
+            source.stop()
+    true = lost(core.true_numbers)
+    assert true > 40
+    assert source.estimated == lost(indices)
+    assert lost(indices) == pytest.approx(true, rel=0.1)
+    assert indices[-1] == pytest.approx(core.true_numbers[-1], rel=0.1)
+
+
+def test_the_python_ring(demo_core) -> None:
+    """It drops the oldest frames one by one; the pixels tell the truth."""
+    from pymmcore_plus.experimental.unicore import CameraDevice
+
+    class Counter(CameraDevice):
+        def get_exposure(self) -> float:
+            return 2.0
+
+        def set_exposure(self, exposure: float) -> None:
+            pass
+
+        def shape(self) -> tuple[int, int]:
+            return 33, 47
+
+        def dtype(self):
+            return np.uint16
+
+        def start_sequence(self, n, get_buffer):
+            for k in range(n):
+                time.sleep(0.002)
+                get_buffer((33, 47), np.uint16)[:] = k
+                yield {}
+
+    demo_core.loadPyDevice("Counter", Counter())
+    demo_core.initializeDevice("Counter")
+    try:
+        source = MicroManagerSource(
+            demo_core,
+            camera="Counter",
+            ring_frames=16,
+            stop_on_overflow=False,
+            n_frames=400,
+        )
+        indices, values = [], []
+        for frame in source.frames():
+            indices.append(frame.index)
+            values.append(int(frame.pixels[32, 46]))
+            if len(indices) % 25 == 0:
+                time.sleep(0.25)
+        assert lost(values) > 40
+        np.testing.assert_array_equal(indices, values)
+        assert indices[-1] == 399
+    finally:
+        demo_core.setCameraDevice("")
+        demo_core.unloadDevice("Counter")
