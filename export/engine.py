@@ -197,7 +197,7 @@ def _build(
         compute_capabilities=order.capabilities,
         onnx_sha256=order.onnx_sha256,
         graph_flavour=FLAVOUR,
-        precision=number_types(message),
+        precision=number_types(graph),
         tf32=spec.tf32,
         sizes=spec.sizes,
         key=order.key(),

@@ -222,6 +222,49 @@ def test_a_wrong_rewriting_is_noticed() -> None:
         check_same_answers(model, graph, card)
 
 
+def with_whole_bias(model: Any) -> str:
+    """Write the first convolution's bias as int8 files do; returns its name."""
+    convolution = next(n for n in model.graph.node if n.op_type == "Conv")
+    name = convolution.input[2]
+    bias = next(t for t in model.graph.initializer if t.name == name)
+    values = onnx.numpy_helper.to_array(bias)
+    # A scale for each channel; not exact, so that the graph differs from the original.
+    scale = (np.abs(values) + 0.01) / np.float32(1000)
+    whole = np.round(values / scale).astype(np.int32)
+    model.graph.initializer.remove(bias)
+    for part, array in (("whole", whole), ("scale", scale.astype(np.float32))):
+        tensor = onnx.numpy_helper.from_array(array, f"{name}.{part}")
+        model.graph.initializer.append(tensor)
+    parts = [f"{name}.whole", f"{name}.scale"]
+    node = onnx.helper.make_node("DequantizeLinear", parts, [name], axis=0)
+    model.graph.node.insert(0, node)
+    return str(name)
+
+
+def test_biases_of_int8_files(tmp_path: Path) -> None:
+    """TensorRT refuses an int32 DequantizeLinear; the rewritten graph builds."""
+    model, card = load_model(FULL)
+    name = with_whole_bias(model)
+    graph = engine_graph(model)
+    assert "DequantizeLinear" not in [node.op_type for node in graph.graph.node]
+    assert name in [tensor.name for tensor in graph.graph.initializer]
+    check_same_answers(model, graph, card)
+    assert number_types(model) == ("float32", "int32")
+    file, out = tmp_path / "whole.onnx", tmp_path / "e.rtx"
+    file.write_bytes(model.SerializeToString())
+    header = build_engine(file, out, spec=SPEC, use_cache=False)
+    assert header.precision == ("float32",)
+    trt = __import__("tensorrt_rtx")
+    with pytest.raises(CheckFailedError, match="has type Int32"):
+        engine_builder.serialize_engine(
+            trt,
+            file.read_bytes(),
+            profile(card, SPEC.sizes),
+            tf32=False,
+            compute_capabilities=SPEC.compute_capabilities,
+        )
+
+
 def test_number_types() -> None:
     model, _ = load_model(FULL)
     assert number_types(model) == ("float32",)
