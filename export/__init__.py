@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from blinkloop.export.comparison import VerifyRow
+from blinkloop.export.engine import build_engine
+from blinkloop.export.engine_spec import EngineSpec
 from blinkloop.export.from_official import (
     export_official,
     looks_official,
@@ -16,8 +18,10 @@ from blinkloop.export.streaming import StreamingNetwork
 from blinkloop.export.verify import raise_if_failed, verify
 
 __all__ = [
+    "EngineSpec",
     "StreamingNetwork",
     "VerifyRow",
+    "build_engine",
     "export_official",
     "export_onnx",
     "export_run",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from blinkloop.engine_file import is_engine_file
 from blinkloop.errors import InputError
 from blinkloop.extras import require
 from blinkloop.schema import CARD_KEY, ModelCard
@@ -28,6 +29,11 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelCard]:
     """
     onnx = require("onnx", "Reading the graph of a model file", "export")
     file = Path(path)
+    if is_engine_file(file):
+        raise InputError(
+            f"{file}: is an engine, which holds no graph to read; give the .onnx file "
+            f"that it was built from"
+        )
     try:
         model = onnx.load(os.fspath(file), load_external_data=False)
     except FileNotFoundError as error:

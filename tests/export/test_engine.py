@@ -16,6 +16,7 @@ import onnx
 from click.testing import CliRunner
 from tiny_networks import make_card
 
+import blinkloop.cli.export as verb
 import blinkloop.export.engine as engine_module
 import blinkloop.export.engine_builder as engine_builder
 from blinkloop.cli import main
@@ -390,6 +391,34 @@ def test_export_refuses(
     assert code == 2
     assert message in " ".join(said.split())
     assert no_builder == []
+
+
+def test_engine_of_a_run(
+    no_builder: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    def export(run_folder: Path, file: Path, detection: Any, *rest: Any) -> None:
+        asked.append((run_folder, detection))
+        file.write_bytes(FULL.read_bytes())
+
+    monkeypatch.setattr(verb, "_export", export)
+    folder, out = tmp_path / "run", tmp_path / "e.rtx"
+    folder.mkdir()
+    words = ("--engine", "tensorrt-rtx", "--threshold", "0.4", "-o", out)
+    code, said = run("export", folder, *words)
+    assert code == 0, said
+    assert asked == [(folder, {"threshold": 0.4})]
+    digest = hashlib.sha256((tmp_path / "e.onnx").read_bytes()).hexdigest()
+    assert read_engine_header(out).onnx_sha256 == digest
+
+
+def test_an_engine_is_no_model_file(built: Built, tmp_path: Path) -> None:
+    code, said = run("verify", built.file)
+    assert code == 2
+    assert "is an engine, which holds no graph" in " ".join(said.split())
+    with pytest.raises(InputError, match="is an engine, which holds no graph"):
+        build_engine(built.file, tmp_path / "e.rtx")
 
 
 def test_a_run_does_not_overwrite_a_model(tmp_path: Path) -> None:
