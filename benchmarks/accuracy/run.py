@@ -75,7 +75,9 @@ def run_ours(out: Path, model: Path, conditions: Sequence[Condition]) -> str:
     for condition in conditions:
         path = out / "results" / tool / f"{condition.name}.json"
         movie = make_movie(out / "movies", condition)
+        outside = condition.outside(read.card)
         if _done(path, movie.facts["sha256"]):
+            keep(path, {**json.loads(path.read_text()), "outside_training": outside})
             continue
         record: dict[str, Any] = {
             "tool": tool,
@@ -84,7 +86,7 @@ def run_ours(out: Path, model: Path, conditions: Sequence[Condition]) -> str:
             "model_sha256": read.sha256,
             "threshold": read.card.detection.threshold,
             "movie_sha256": movie.facts["sha256"],
-            "outside_training": condition.outside(read.card.training_ranges),
+            "outside_training": outside,
             "error": None,
         }
         with tempfile.TemporaryDirectory(dir=out) as folder:

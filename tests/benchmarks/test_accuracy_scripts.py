@@ -13,7 +13,12 @@ import tifffile
 from side_by_side import convert, design, movies, peers, report, scoring
 
 from blinkloop.optics import GaussianPsf
-from blinkloop.schema import LOCALIZATION_DTYPE
+from blinkloop.schema import (
+    LOCALIZATION_DTYPE,
+    CameraSettings,
+    ModelCard,
+    TrainingRanges,
+)
 
 DENSE = design.Condition("3d", "ideal", 1000, 5.6, "tune")
 
@@ -78,16 +83,21 @@ def test_a_movie_is_written_once_and_again_when_its_facts_change(tmp_path):
 
 
 def test_outside_names_what_the_card_did_not_train():
-    class Ranges:
-        photons = (1000.0, 6000.0)
-        background_photons = (5.0, 60.0)
-        density_per_um2 = (0.0, 2.0)
-        on_time_frames = (2.0, 6.0)
-
-    assert DENSE.outside(Ranges) == ["density"]
-    bright = design.Condition("3d", "ideal", 20000, 1.365)
-    assert bright.outside(Ranges) == ["photons", "background"]
-    assert design.Condition("3d", "ideal", 5000, 1.365).outside(Ranges) == []
+    ranges = TrainingRanges(
+        photons=(1000, 6000),
+        background_photons=(5, 60),
+        density_per_um2=(0, 2),
+        on_time_frames=(2, 6),
+    )
+    camera = CameraSettings(kind="scmos")
+    card = ModelCard.model_construct(training_ranges=ranges, camera=camera)
+    assert DENSE.outside(card) == ["density"]
+    bright = design.Condition("3d", "emccd", 20000, 1.365)
+    assert bright.outside(card) == ["photons", "background", "camera"]
+    assert design.Condition("3d", "ideal", 5000, 1.365).outside(card) == []
+    varied = {"recipe": {"camera_variation": {"emccd_fraction": 0.3}}}
+    wide = card.model_copy(update={"provenance": varied})
+    assert bright.outside(wide) == ["photons", "background"]
 
 
 # -- units and origins

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from blinkloop.schema import CameraSettings, GaussianPsfSettings
+from blinkloop.schema import CameraSettings, GaussianPsfSettings, ModelCard
 
 PIXEL_SIZE_NM = 100.0
 FIELD_PX = 64
@@ -144,8 +144,12 @@ class Condition:
         """The movie on which a peer is tuned for this one."""
         return replace(self, role="tune")
 
-    def outside(self, ranges: Any) -> list[str]:
-        """What of this condition lies outside a card's `TrainingRanges`."""
+    def outside(self, card: ModelCard) -> list[str]:
+        """What of this condition the network of a card has not seen.
+
+        Its training ranges; and the excess noise of EM gain, when neither the card's
+        camera nor the range of cameras in its recipe has it.
+        """
         facts = {
             "photons": float(self.photons),
             "background_photons": self.background_photons,
@@ -154,9 +158,14 @@ class Condition:
         }
         names = []
         for name, value in facts.items():
-            low, high = getattr(ranges, name)
+            low, high = getattr(card.training_ranges, name)
             if not low <= value <= high * (1 + 1e-9):
                 names.append(name.split("_")[0])
+        recipe = card.provenance.get("recipe") or {}
+        cameras = recipe.get("camera_variation") or {}
+        seen = card.camera.kind == "emccd" or cameras.get("emccd_fraction", 0) > 0
+        if CAMERAS[self.camera].kind == "emccd" and not seen:
+            names.append("camera")
         return names
 
 

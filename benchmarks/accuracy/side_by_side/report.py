@@ -236,7 +236,7 @@ def figure(rows: Sequence[Row], dimensions: str) -> Any:
 
 def _panel(ax: Any, rows: Sequence[Row], goal: str) -> None:
     ax.set_xscale("log")
-    ax.set_ylim(-25, 100)
+    ax.set_ylim(-40, 100)
     ax.axhline(0, color="0.5", linewidth=0.7)
     for tool, (colour, mark, dash) in _STYLES.items():
         mine = [r for r in rows if r["tool"] == tool and r[goal] is not None]
