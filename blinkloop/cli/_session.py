@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,13 @@ from blinkloop.errors import BlinkloopError, InputError
 
 if TYPE_CHECKING:
     from blinkloop.camera_facts import ResolvedCamera
-    from blinkloop.runtime import ModelFile, RunReport, StreamLocalizer
+    from blinkloop.runtime import (
+        Backend,
+        CameraMaps,
+        Localizer,
+        ModelFile,
+        RunReport,
+    )
 
 __all__ = [
     "Output",
@@ -44,7 +50,7 @@ class Session:
 
     model: ModelFile
     camera: ResolvedCamera
-    localizer: StreamLocalizer
+    localizer: Localizer
     meta: dict[str, Any]
 
 
@@ -57,6 +63,7 @@ def open_session(
     backend: str = "auto",
     threshold: float | None = None,
     threads: int | None = None,
+    localize: Callable[[ModelFile, Backend, CameraMaps], Localizer] | None = None,
 ) -> Session:
     """Load a model with the camera facts that hold for a source.
 
@@ -72,28 +79,32 @@ def open_session(
         Name of the source for messages: "movie" or "Micro-Manager".
     backend, threshold, threads
         See `StreamLocalizer`.
+    localize
+        Makes the localizer; default: a `StreamLocalizer` of whole frames.
     """
     from blinkloop.camera_facts import model_meta, resolve_camera
-    from blinkloop.runtime import StreamLocalizer, make_camera_maps, read_model
+    from blinkloop.runtime import (
+        StreamLocalizer,
+        create_backend,
+        make_camera_maps,
+        read_model,
+    )
 
     model = read_model(model_path)
     camera = resolve_camera(
         flags.values, flags.file, source_facts, model.card, source=source
     )
-    localizer = StreamLocalizer(
-        model,
-        backend,
-        make_camera_maps(camera.settings),
-        threshold=threshold,
-        threads=threads,
-    )
+    maps = make_camera_maps(camera.settings)
+    loaded = create_backend(backend, model, maps, threshold=threshold, threads=threads)
+    make = localize or StreamLocalizer
+    localizer = make(model, loaded, maps)
     meta = {
         **model_meta(model.card),
         **camera.meta(),
         "model_sha256": model.sha256,
         "model_file": str(model.path),
         "threshold": threshold or model.card.detection.threshold,
-        "backend": localizer.backend_name,
+        "backend": loaded.name,
         "blinkloop": blinkloop.__version__,
     }
     return Session(model, camera, localizer, meta)

@@ -19,13 +19,14 @@ __all__ = ["PixelTap", "Suitability"]
 _FIRST = 100
 _EVERY = 25
 _WAITING = 64
+_WINDOW_PX = 1024
 
 
 class PixelTap:
     """A source that keeps copies of a few frames until their results come.
 
     The first frames and then every 25th; at most 64 wait, older ones go. Otherwise it
-    is the source it wraps.
+    is the source it wraps. Of large frames the middle is kept, 1024 x 1024 px.
     """
 
     def __init__(self, source: FrameSource) -> None:
@@ -37,6 +38,12 @@ class PixelTap:
     def roi(self) -> Roi:
         """Of the source."""
         return self._source.roi
+
+    @property
+    def kept_origin(self) -> tuple[int, int]:
+        """Column and row on the chip of the first pixel of what is kept."""
+        roi = self._source.roi
+        return roi.x + _margin(roi.width), roi.y + _margin(roi.height)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -64,7 +71,10 @@ class PixelTap:
         """The source's frames; copies some on the way."""
         for number, frame in enumerate(self._source.frames()):
             if number < _FIRST or number % _EVERY == 0:
-                pixels = frame.pixels.copy()
+                height, width = frame.pixels.shape
+                y, x = _margin(height), _margin(width)
+                middle = frame.pixels[y : y + _WINDOW_PX, x : x + _WINDOW_PX]
+                pixels = middle.copy()
                 with self._lock:
                     self._kept[frame.index] = pixels
                     if len(self._kept) > _WAITING:
@@ -75,6 +85,11 @@ class PixelTap:
         """The kept pixels of a frame, if it is one of the few; given out once."""
         with self._lock:
             return self._kept.pop(index, None)
+
+
+def _margin(size: int) -> int:
+    """Pixels left out before the middle that is kept."""
+    return max((size - _WINDOW_PX) // 2, 0)
 
 
 class Suitability:
@@ -121,8 +136,9 @@ class Suitability:
             photons = self._camera.backward(pixels.astype(np.float32))
             self._range.add_pixels(pixels, photons)
             if self._psf is not None and not self._psf.enough:
-                origin = (result.roi.x, result.roi.y)
-                self._psf.add(photons, result.localizations, origin=origin)
+                self._psf.add(
+                    photons, result.localizations, origin=self._tap.kept_origin
+                )
 
     def gap(self, gap: Gap) -> None:
         """Missing frames say nothing about the others."""

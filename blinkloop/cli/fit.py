@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from blinkloop.cli._fit_plan import (
+    FitPlan,
+    Wanted,
+    frame_range,
+    parse_region,
+    parse_tile,
+)
+from blinkloop.cli._fit_resume import (
+    clear_unborn,
+    find_resume,
+    identity_of,
+    is_unfinished,
+)
 from blinkloop.cli._options import (
     CameraFlags,
     camera_options,
@@ -24,14 +37,12 @@ from blinkloop.cli._session import (
 )
 from blinkloop.cli._show import open_next
 from blinkloop.cli._signals import say_stopped, stopping
-from blinkloop.cli._watch import watching
-from blinkloop.errors import BlinkloopError, InputError
+from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
-    from blinkloop.integrations.movies import Movie
-    from blinkloop.runtime import PipelineSettings, RunReport
+    from blinkloop.runtime import RunReport
 
-__all__ = ["command", "fit_movie"]
+__all__ = ["Fit", "command", "fit_movie"]
 
 
 @click.command("fit", short_help="Localize a movie, or a folder of movies.")
@@ -49,8 +60,34 @@ __all__ = ["command", "fit_movie"]
 @click.option("--threshold", type=float, help="Detection threshold; default: card's.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all.")
 @click.option("--backend", default="auto", show_default=True, help="See: doctor.")
-@click.option("--batch", default=16, show_default=True, help="Frames per call.")
+@click.option("--batch", type=int, help="Frames per call; default: by their size.")
+@click.option(
+    "--frames",
+    metavar="START:STOP",
+    help="Frames to localize, from 0, without STOP; default: all.",
+)
+@click.option(
+    "--roi",
+    metavar="X,Y,W,H",
+    help="Region to localize, px of the camera chip; default: whole frames.",
+)
+@click.option(
+    "--tile",
+    metavar="HxW",
+    help="Analyse frames in tiles of this size, px; default: when memory demands it.",
+)
+@click.option(
+    "--memory",
+    type=click.FloatRange(1),
+    metavar="MB",
+    help="Memory for the network; default: 512 on a CPU, 8192 on a GPU.",
+)
 @click.option("--overwrite", is_flag=True, help="Allow replacing OUT.")
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Begin anew instead of going on with an interrupted fit.",
+)
 @json_option
 def command(
     movie: Path,
@@ -60,31 +97,48 @@ def command(
     threshold: float | None,
     threads: int | None,
     backend: str,
-    batch: int,
+    batch: int | None,
+    frames: str | None,
+    roi: str | None,
+    tile: str | None,
+    memory: float | None,
     overwrite: bool,
+    restart: bool,
     as_json: bool,
 ) -> int | None:
     """Localize a MOVIE: TIFF, folder of TIFFs, Picasso .raw, .npy, Zarr.
 
-    A folder of multi-frame movies is fitted movie by movie. Ctrl-C saves what is done.
+    A folder of multi-frame movies is fitted movie by movie. Ctrl-C saves what is done;
+    after a kill or a power cut the same command goes on where it was.
 
     Example: blinkloop fit movie.tif -m astigmatic-small -o locs.hdf5
     """
+    from blinkloop.cli._fit_folder import fit_folder
     from blinkloop.integrations.movies import find_movies
 
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise InputError(f"--batch must be at least 1, got {batch}")
-    options: dict[str, Any] = {
-        "flags": camera_flags,
-        "threshold": threshold,
-        "threads": threads,
-        "backend": backend,
-        "batch": batch,
-        "overwrite": overwrite,
-    }
+    wanted = Wanted(
+        frame_range(frames), parse_region(roi), parse_tile(tile), memory, batch
+    )
+
+    def fit(one: Path, table: Path) -> Fit:
+        return fit_movie(
+            one,
+            model,
+            table,
+            flags=camera_flags,
+            wanted=wanted,
+            threshold=threshold,
+            threads=threads,
+            backend=backend,
+            overwrite=overwrite,
+            restart=restart,
+        )
+
     movies = find_movies(movie)
     if len(movies) == 1 and movies[0] == movie:
-        done = fit_movie(movie, model, out, **options)
+        done = fit(movie, out)
         if as_json:
             print_json(done.record)
         raise_failure(done.report, done.record["out"])
@@ -94,7 +148,25 @@ def command(
             _show(done.record)
         open_next(done.record["out"])
         return None
-    return _fit_all(movies, movie, model, out, as_json, options)
+    settings = {
+        "model": model,
+        "camera": asdict(camera_flags),
+        "threshold": threshold,
+        "backend": backend,
+        "frames": wanted.frames,
+        "roi": wanted.region,
+    }
+    return fit_folder(
+        movies,
+        movie,
+        out,
+        fit=fit,
+        settings=settings,
+        show=_show,
+        as_json=as_json,
+        overwrite=overwrite,
+        restart=restart,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,61 +196,6 @@ class Fit:
         )
 
 
-def _fit_all(
-    movies: list[Path],
-    folder: Path,
-    model: Path,
-    out: Path,
-    as_json: bool,
-    options: dict[str, Any],
-) -> int | None:
-    """Fit movie by movie; one that is damaged does not keep the others from it."""
-    targets = [out / f"{movie.name}.hdf5" for movie in movies]
-    if len({movie.stem for movie in movies}) == len(movies):
-        targets = [out / f"{movie.stem}.hdf5" for movie in movies]
-    if out.suffix in (".hdf5", ".h5", ".csv", ".zarr") or out.is_file():
-        raise InputError(
-            f"{folder} is a folder of {len(movies)} movies; give -o a folder for their "
-            f"tables, not {out.name}"
-        )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror})") from error
-    for target in targets:
-        Output.choose(target, overwrite=options["overwrite"])
-    records: list[dict[str, Any]] = []
-    failures: list[str] = []
-    code: int | None = None
-    for movie, target in zip(movies, targets, strict=True):
-        note(f"{movie.name}:")
-        try:
-            done = fit_movie(movie, model, target, **options)
-            records.append(done.record)
-            raise_failure(done.report, done.record["out"])
-        except BlinkloopError as error:
-            failures.append(f"{movie.name}: {error}")
-            warn(failures[-1])
-            continue
-        if done.signal is not None:
-            code = done.stopped()
-            break
-    if as_json:
-        print_json(records)
-    else:
-        for record in records:
-            _show(record)
-    if code is not None:
-        return code
-    if failures:
-        raise BlinkloopError(
-            f"{len(failures)} of {len(movies)} movies could not be fitted whole, the "
-            f"first: {failures[0]}"
-        )
-    open_next(records[-1]["out"])
-    return None
-
-
 def _show(record: dict[str, Any]) -> None:
     rate = record["frames_per_second"] or 0.0
     click.echo(
@@ -193,11 +210,12 @@ def fit_movie(
     out: Path,
     *,
     flags: CameraFlags,
+    wanted: Wanted | None = None,
     threshold: float | None = None,
     threads: int | None = None,
     backend: str = "auto",
-    batch: int = 16,
     overwrite: bool = False,
+    restart: bool = False,
 ) -> Fit:
     """Fit one movie. What fails midway is in the report; all before it is saved.
 
@@ -206,11 +224,19 @@ def fit_movie(
     BlinkloopError
         Bad input: nothing was localized.
     """
+    from blinkloop.cli._fit_progress import progress_of
     from blinkloop.cli._suitability import PixelTap, Suitability
-    from blinkloop.integrations.movies import MovieSource, open_movie
+    from blinkloop.integrations.movies import (
+        MovieSource,
+        RegionMovie,
+        movie_identity,
+        open_movie,
+    )
     from blinkloop.runtime import LiveStore, Pipeline
+    from blinkloop.runtime.sinks import FrameRangeSink
 
     with open_movie(movie) as opened:
+        plan = FitPlan(opened, wanted or Wanted())
         session = open_session(
             model,
             flags,
@@ -219,22 +245,43 @@ def fit_movie(
             backend=backend,
             threshold=threshold,
             threads=threads,
+            localize=plan.localizer,
         )
-        output = Output.choose(out, overwrite=overwrite)
-        tap = PixelTap(MovieSource(opened))
+        output = _choose(out, overwrite=overwrite, restart=restart)
+        identity = identity_of(
+            movie_identity(movie, opened), session.meta, plan.facts()
+        )
+        begin = find_resume(
+            output.store, identity, restart=restart, overwrite=overwrite
+        )
+        # One more frame on each side: the neighbours of the first and the last.
+        source = MovieSource(
+            RegionMovie(opened, plan.tiles.window),
+            start=max(begin.first - 1, 0),
+            stop=min(plan.stop + 1, opened.n_frames),
+        )
+        tap = PixelTap(source)
         suitability = Suitability(session, tap)
-        store = LiveStore(output.store, if_exists="overwrite")
+        store = LiveStore(
+            output.store,
+            if_exists="resume" if begin.resumed else "overwrite",
+            resume_at=begin.first if begin.resumed else None,
+        )
+        meta = {**session.meta, "movie": str(movie), "frames": opened.n_frames}
         pipeline = Pipeline(
             tap,
             session.localizer,
-            [store],
+            [FrameRangeSink(store, begin.first, plan.stop)],
             [suitability],
-            _settings(opened, batch),
-            meta={**session.meta, "movie": str(movie), "frames": opened.n_frames},
+            plan.settings(),
+            meta={**meta, "fit": identity},
         )
         say(session, list(opened.notes()))
-        with stopping() as stop, watching(pipeline, total=opened.n_frames):
+        _say_plan(plan, begin.first if begin.resumed else None, output)
+        total, before = plan.stop - plan.start, begin.first - plan.start
+        with stopping() as stop, progress_of(pipeline, total, before):
             report = pipeline.run(stop_event=stop.event)
+    frames, localizations = _kept(output.store)
     outside = suitability.warnings()
     warnings = [*report.warnings, *full_tables(report, session), *outside]
     try:
@@ -246,13 +293,16 @@ def fit_movie(
         warn(line)
     seconds = report.elapsed_s
     record = {
-        "frames": report.frames_localized,
-        "localizations": report.localizations,
+        "movie": str(movie),
+        "frames": frames,
+        "frames_resumed": before,
+        "localizations": localizations,
         "seconds": seconds,
         "frames_per_second": report.frames_localized / seconds if seconds else None,
         "out": files[0],
         "files": files,
         "tables_full": report.tables_full,
+        "tiles": len(plan.tiles.tiles),
         "warnings": warnings,
         "failure": report.failure,
         "ended_by": report.ended_by,
@@ -266,13 +316,29 @@ def fit_movie(
     return Fit(record, report, stop.number)
 
 
-def _settings(movie: Movie, batch: int) -> PipelineSettings:
-    """The movie waits for the analysis; few frames in between, so that it can end."""
-    from blinkloop.runtime import PipelineSettings
+def _choose(out: Path, *, overwrite: bool, restart: bool) -> Output:
+    """Where to write. What an interrupted fit left there is no result to protect."""
+    if out.suffix.lower() != ".zarr":
+        output = Output.choose(out, overwrite=overwrite)
+        clear_unborn(output.store)
+        return output
+    clear_unborn(out)
+    return Output.choose(out, overwrite=overwrite or restart or is_unfinished(out))
 
-    room = PipelineSettings().ring_capacity(
-        movie.height * movie.width * movie.dtype.itemsize
-    )
-    return PipelineSettings(
-        ring_frames=min(2 * batch, room), wait=True, max_batch=batch, stall_abort_s=None
-    )
+
+def _say_plan(plan: FitPlan, resumed_at: int | None, output: Output) -> None:
+    if plan.note is not None:
+        note(plan.note)
+    if resumed_at is not None:
+        note(
+            f"going on with frame {resumed_at}: {output.store} holds those before it "
+            f"(--restart begins anew)"
+        )
+
+
+def _kept(store: Path) -> tuple[int, int]:
+    """Frames and localizations in a store, of this run and of those it went on with."""
+    from blinkloop.runtime.sinks import LiveStoreReader
+
+    reader = LiveStoreReader(store)
+    return len(reader.frames()), len(reader)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from blinkloop.integrations.movies.identity import movie_identity
 from blinkloop.integrations.movies.movie import Movie, MovieDamagedError
+from blinkloop.integrations.movies.region import RegionMovie, frame_roi
 from blinkloop.integrations.movies.source import MovieSource, frame_blocks
 from blinkloop.integrations.movies.table import (
     MOVIE_READERS,
@@ -17,7 +19,10 @@ __all__ = [
     "MovieDamagedError",
     "MovieReader",
     "MovieSource",
+    "RegionMovie",
     "find_movies",
     "frame_blocks",
+    "frame_roi",
+    "movie_identity",
     "open_movie",
 ]

@@ -116,6 +116,13 @@ class ZarrMovie(MovieBase):
         ]
         return np.stack(frames)
 
+    def _load_rows(
+        self, start: int, stop: int, top: int, bottom: int
+    ) -> npt.NDArray[Any]:
+        if self._array.ndim == 3:
+            return np.asarray(self._array[start:stop, top:bottom])
+        return super()._load_rows(start, stop, top, bottom)
+
 
 def _frames_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
     """(frames, rows, columns) of an array's shape; at most one long leading axis."""

@@ -77,3 +77,16 @@ class BlockMovie(MovieBase):
         if block.size < (stop - start) * pixels:
             raise self._broken(start + block.size // pixels, "the file became shorter")
         return block.reshape(stop - start, self.height, self.width)
+
+    def _load_rows(
+        self, start: int, stop: int, top: int, bottom: int
+    ) -> npt.NDArray[Any]:
+        block = np.empty((stop - start, bottom - top, self.width), self._stored)
+        row_bytes = self.width * self._stored.itemsize
+        for i in range(start, stop):
+            self._file.seek(self._offset + (i * self.height + top) * row_bytes)
+            rows = np.fromfile(self._file, self._stored, block[0].size)
+            if rows.size < block[0].size:
+                raise self._broken(i, "the file became shorter")
+            block[i - start] = rows.reshape(block[0].shape)
+        return block

@@ -174,6 +174,19 @@ class MovieBase(ABC):
             return np.empty((0, self.height, self.width), self._dtype)
         return self._convert(self._load(start, stop))
 
+    def read_rows(
+        self, start: int, stop: int, top: int, bottom: int
+    ) -> npt.NDArray[Any]:
+        """Rows top .. bottom - 1 of frames start .. stop - 1; errors as `read`.
+
+        Readers that can, read no other rows.
+        """
+        if not 0 <= start < stop <= self.n_frames:
+            raise IndexError(f"frames {start}:{stop} of {self.n_frames}")
+        if not 0 <= top < bottom <= self.height:
+            raise IndexError(f"rows {top}:{bottom} of {self.height}")
+        return self._convert(self._load_rows(start, stop, top, bottom))
+
     def close(self) -> None:  # noqa: B027  a reader without open files has no need
         """Release files; the movie cannot be read any more."""
 
@@ -191,6 +204,13 @@ class MovieBase(ABC):
     @abstractmethod
     def _load(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Raw frames start .. stop - 1, (stop - start, height, width)."""
+
+    def _load_rows(
+        self, start: int, stop: int, top: int, bottom: int
+    ) -> npt.NDArray[Any]:
+        """Some rows of raw frames; a frame at a time, as only rows are to be kept."""
+        rows = [self._load(i, i + 1)[0, top:bottom].copy() for i in range(start, stop)]
+        return np.stack(rows)
 
     def _broken(self, frame: int, why: str) -> MovieDamagedError:
         return MovieDamagedError(

@@ -128,27 +128,32 @@ class TiffMovie(MovieBase):
         self._decoders.clear()
 
     def _load(self, start: int, stop: int) -> npt.NDArray[Any]:
-        block = np.empty((stop - start, self.height, self.width), self._stored)
+        return self._load_rows(start, stop, 0, self.height)
+
+    def _load_rows(
+        self, start: int, stop: int, top: int, bottom: int
+    ) -> npt.NDArray[Any]:
+        block = np.empty((stop - start, bottom - top, self.width), self._stored)
         for i in range(start, stop):
             plane = self._planes[i]
             try:
                 if plane.start >= 0:
-                    block[i - start] = self._plain(plane)
+                    block[i - start] = self._plain(plane, top, bottom)
                 else:
-                    block[i - start] = self._decoded(plane)
+                    block[i - start] = self._decoded(plane)[top:bottom]
             except InputError:
                 raise
             except Exception as error:  # decoders raise whatever they like
                 raise self._broken(i, f"{type(error).__name__}: {error}") from error
         return block
 
-    def _plain(self, plane: _Plane) -> npt.NDArray[Any]:
+    def _plain(self, plane: _Plane, top: int, bottom: int) -> npt.NDArray[Any]:
         if plane.file not in self._files:
             self._files[plane.file] = plane.file.open("rb")
         file = self._files[plane.file]
-        file.seek(plane.start)
-        pixels = np.fromfile(file, self._stored, self.height * self.width)
-        return pixels.reshape(self.height, self.width)
+        file.seek(plane.start + top * self.width * self._stored.itemsize)
+        pixels = np.fromfile(file, self._stored, (bottom - top) * self.width)
+        return pixels.reshape(bottom - top, self.width)
 
     def _decoded(self, plane: _Plane) -> npt.NDArray[Any]:
         if plane.file not in self._decoders:

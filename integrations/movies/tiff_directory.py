@@ -19,7 +19,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["Page", "TiffDirectory", "is_tiff", "read_directory"]
+__all__ = [
+    "DirectoryWalker",
+    "Page",
+    "TiffDirectory",
+    "is_tiff",
+    "read_directory",
+    "walk",
+]
 
 _MAGIC = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 _SIZES = {
@@ -138,9 +145,7 @@ def read_directory(path: Path) -> TiffDirectory:
     with path.open("rb", buffering=0) as file:
         head = file.read(16)
         order = _MAGIC[head[:4]]
-        big = head[2:4] in (b"+\0", b"\0+")
-        walker = _Walker(file, size, order, big)
-        offset = walker.number(head[8:16] if big else head[4:8])
+        walker, offset = walk(file, size, head)
         pages: list[Page] = []
         first: dict[int, Any] = {}
         seen: set[int] = set()
@@ -156,17 +161,36 @@ def read_directory(path: Path) -> TiffDirectory:
     return TiffDirectory(path, size, order, tuple(pages), offset, first)
 
 
+def walk(file: BinaryIO | Any, size: int, head: bytes) -> tuple[DirectoryWalker, int]:
+    """A walker for a file that starts with `head` (16 bytes), and where to begin."""
+    big = head[2:4] in (b"+\0", b"\0+")
+    walker = DirectoryWalker(file, size, _MAGIC[head[:4]], big)
+    return walker, walker.number(head[8:16] if big else head[4:8])
+
+
 _Tags = dict[int, tuple[int, int, bytes]]
 """Tag -> type, count, value or offset as it lies in the file."""
 
 
-class _Walker:
-    """Reads directories of one opened file."""
+class DirectoryWalker:
+    """Reads directories of one opened file.
+
+    Parameters
+    ----------
+    file
+        Opened unbuffered.
+    size
+        Its length in bytes, now.
+    order
+        "<" or ">".
+    big
+        True for a BigTIFF.
+    """
 
     def __init__(self, file: BinaryIO | Any, size: int, order: str, big: bool) -> None:
         self._file = file
-        self._size = size
-        self._order = order
+        self.size = size
+        self.order = order
         self._big = big
         self._entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
 
@@ -175,7 +199,7 @@ class _Walker:
         form = "Q" if self._big else "I"
         if len(data) < struct.calcsize(form):
             return 0
-        return int(struct.unpack(self._order + form, data)[0])
+        return int(struct.unpack(self.order + form, data)[0])
 
     def directory(self, offset: int) -> tuple[_Tags, int] | None:
         """Tags at an offset and the offset of the next directory; None = cut short."""
@@ -183,9 +207,9 @@ class _Walker:
         data = self._at(offset, 1024)
         if len(data) < head:
             return None
-        count = int.from_bytes(data[:head], "little" if self._order == "<" else "big")
+        count = int.from_bytes(data[:head], "little" if self.order == "<" else "big")
         length = head + count * self._entry.size + tail
-        if offset + length > self._size:
+        if offset + length > self.size:
             return None
         if length > len(data):
             data = self._at(offset, length)
@@ -244,7 +268,7 @@ class _Walker:
         if 282 in tags:
             data = self._bytes(tags, 282)
             if len(data) >= 8:
-                above, below = struct.unpack(self._order + "II", data[:8])
+                above, below = struct.unpack(self.order + "II", data[:8])
                 found[282] = above / below if below else 0.0
         unit = self._integers(tags, 296) if 296 in tags else _NONE
         if unit.size:
@@ -265,14 +289,14 @@ class _Walker:
         data = self._bytes(tags, tag)
         size = _SIZES[kind]
         whole = len(data) // size * size
-        form = np.dtype(self._order + _INTEGERS[kind])
+        form = np.dtype(self.order + _INTEGERS[kind])
         return np.frombuffer(data[:whole], form).astype(np.int64)
 
     def _at(self, offset: int, length: int) -> bytes:
-        if offset >= self._size:
+        if offset >= self.size:
             return b""
         self._file.seek(offset)
-        return bytes(self._file.read(min(length, self._size - offset)))
+        return bytes(self._file.read(min(length, self.size - offset)))
 
 
 _NONE = np.empty(0, np.int64)

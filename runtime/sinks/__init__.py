@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from blinkloop.runtime.sinks.frame_range import FrameRangeSink
 from blinkloop.runtime.sinks.memory import MemorySink
 from blinkloop.runtime.sinks.store_reader import LiveStoreReader, read_live_store
 from blinkloop.runtime.sinks.writer import SinkWriter
 from blinkloop.runtime.sinks.zarr_store import LiveStore
 
 __all__ = [
+    "FrameRangeSink",
     "LiveStore",
     "LiveStoreReader",
     "MemorySink",

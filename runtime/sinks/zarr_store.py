@@ -53,6 +53,9 @@ class LiveStore:
     if_exists
         When the folder is there already: "fail"; "overwrite" a live store (nothing
         else is ever deleted); "resume" appends to it.
+    resume_at
+        With "resume": frame to go on with. What the store holds of it, of later frames
+        and of the gaps is dropped; frames before it must be there without a gap.
     flush_s
         Results are on disk, for readers and after a kill, after about this time.
 
@@ -69,6 +72,7 @@ class LiveStore:
         path: str | Path,
         *,
         if_exists: Literal["fail", "overwrite", "resume"] = "fail",
+        resume_at: int | None = None,
         flush_s: float = 1.0,
     ) -> None:
         if if_exists not in ("fail", "overwrite", "resume"):
@@ -77,6 +81,7 @@ class LiveStore:
             )
         self.path = Path(path)
         self._if_exists = if_exists
+        self._resume_at = resume_at
         self._flush_s = flush_s
         self._columns: dict[str, GrowingColumns] = {}
         self._root: Any = None
@@ -203,11 +208,16 @@ class LiveStore:
         """What to go on with: the number of rows and those of the open chunk."""
         if resumed is None:
             return {}
+        frames = resumed.frames()
+        if self._resume_at is not None:
+            frames = frames[frames["index"] < self._resume_at]
         if name == "localizations":
-            count = len(resumed)
-            return {"kept": count, "tail": resumed.rows(count // chunk * chunk)}
+            count = int(frames["rows_end"][-1]) if len(frames) else 0
+            return {"kept": count, "tail": resumed.rows(count // chunk * chunk, count)}
         if name == "frames":
-            rows = resumed.frames()
+            rows = frames
+        elif self._resume_at is not None:
+            rows = np.empty(0, GAP_DTYPE)
         else:
             self._reasons = list(self._root["gaps"].attrs.get("reasons", []))
             rows = np.array(

@@ -1,0 +1,137 @@
+"""Going on with a fit that was killed, from what its live store holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blinkloop.cli._output import plain
+from blinkloop.errors import InputError
+
+__all__ = ["Resume", "clear_unborn", "find_resume", "identity_of", "is_unfinished"]
+
+_NAMES = {
+    "movie": "the movie",
+    "model_sha256": "the model",
+    "threshold": "the threshold",
+    "camera": "the camera facts",
+    "backend": "the backend",
+    "frames": "the frames",
+    "region_px": "the region",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a fit begins.
+
+    Parameters
+    ----------
+    first
+        First frame whose result is wanted.
+    resumed
+        Whether the store holds those before it.
+    """
+
+    first: int
+    resumed: bool
+
+
+def identity_of(
+    movie: Mapping[str, Any], meta: Mapping[str, Any], plan: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What must be the same for two fits to be one; kept as `fit` in the store.
+
+    Parameters
+    ----------
+    movie
+        `movie_identity`.
+    meta
+        Of the session: model, camera, threshold, backend.
+    plan
+        Frames and region.
+    """
+    kept = ("model_sha256", "threshold", "camera", "backend")
+    made = {"movie": movie, **{key: meta.get(key) for key in kept}, **plan}
+    found: dict[str, Any] = plain(made)
+    return found
+
+
+def is_unfinished(store: Path) -> bool:
+    """Whether a folder is the live store of a fit that lacks frames."""
+    from blinkloop.runtime.sinks import LiveStoreReader
+    from blinkloop.runtime.sinks.store_reader import is_live_store
+
+    if not store.is_dir() or not is_live_store(store):
+        return False
+    try:
+        reader = LiveStoreReader(store)
+    except InputError:
+        return False
+    kept = reader.meta.get("fit")
+    if not isinstance(kept, dict):
+        return False
+    start, stop = kept["frames"]
+    return not reader.finished or len(reader.frames()) < stop - start
+
+
+def find_resume(
+    store: Path, identity: Mapping[str, Any], *, restart: bool, overwrite: bool
+) -> Resume:
+    """Where to begin, given what an interrupted fit may have left.
+
+    The last frame it holds is done again: when the run was asked to end, that frame
+    was analysed without its next one. So the movie is read from two frames before the
+    first missing one.
+
+    Raises
+    ------
+    InputError
+        The store is of another movie, model or setting.
+    """
+    from blinkloop.runtime.sinks import LiveStoreReader
+    from blinkloop.runtime.sinks.store_reader import is_live_store
+
+    start = int(identity["frames"][0])
+    anew = Resume(start, resumed=False)
+    if not store.exists() or restart:
+        return anew
+    if not is_unfinished(store):
+        if is_live_store(store) and not overwrite:
+            raise InputError(
+                f"{store} is there already and is no interrupted fit; give --restart "
+                f"to replace it, or keep it with 'blinkloop convert'"
+            )
+        return anew
+    reader = LiveStoreReader(store)
+    kept = reader.meta["fit"]
+    different = [
+        name for key, name in _NAMES.items() if kept.get(key) != identity.get(key)
+    ]
+    if different:
+        if overwrite:
+            return anew
+        raise InputError(
+            f"{store} holds an interrupted fit that differs in "
+            f"{' and '.join(different)}; repeat its command to go on, or give "
+            f"--restart to begin anew"
+        )
+    numbers = reader.frames()["index"]
+    unbroken = 0
+    while unbroken < len(numbers) and numbers[unbroken] == start + unbroken:
+        unbroken += 1
+    if unbroken < 2:
+        return anew
+    return Resume(start + unbroken - 1, resumed=True)
+
+
+def clear_unborn(store: Path) -> None:
+    """Remove a store that was killed before its first row: folders of headers only."""
+    if not store.is_dir() or store.is_symlink():
+        return
+    files = [path for path in store.rglob("*") if path.is_file()]
+    if all(path.name == "zarr.json" for path in files) and len(files) < 64:
+        shutil.rmtree(store)
