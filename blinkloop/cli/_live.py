@@ -199,7 +199,7 @@ def live_record(run: LiveRun, session: Session, **more: Any) -> dict[str, Any]:
         "warnings": run.warnings,
         "model": session.model.card.name,
         "model_sha256": session.model.sha256,
-        "backend": session.localizer.backend_name,
+        "backend": session.meta["backend"],
         "camera": session.camera.settings,
         "camera_origin": session.camera.origin,
         **more,
