@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from blinkloop.cli._output import note
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
-    from blinkloop.runtime.feedback import FeedbackLoop
+    from blinkloop.runtime.deadman import DeadManPlan
+    from blinkloop.runtime.feedback import CommandLog, FeedbackLoop
+    from blinkloop.runtime.feedback.port import Switch
     from blinkloop.runtime.protocols import Laser
     from blinkloop.schema import ModelCard
 
@@ -66,6 +69,7 @@ def make_loop(
     max_dose: float | None = None,
     log: Path | None = None,
     frame_s: float = 0.0,
+    deadman: DeadManPlan | str | None = None,
 ) -> FeedbackLoop:
     """Estimator, controller and guard for a model.
 
@@ -87,6 +91,8 @@ def make_loop(
         CSV of every command.
     frame_s
         Time between frames; estimates of a slow camera are not stale at once.
+    deadman
+        Of the laser; or why none is possible, which goes into the log.
 
     Raises
     ------
@@ -123,6 +129,7 @@ def make_loop(
             max_value=top,
             safe_value=safe_power,
             max_dose=max_dose,
+            resolution=getattr(laser, "resolution", None),
             stale_s=max(_STALE_S, 8 * frame_s),
             dark_after_s=max(_DARK_AFTER_S, 20 * frame_s),
         )
@@ -141,5 +148,32 @@ def make_loop(
         on_time_frames=tau,
         p_floor=probability_floor(card.architecture.logit_clamp),
     )
-    guard = LaserGuard(laser, limits, mode=mode, log=CommandLog(log))  # type: ignore[arg-type]
+    commands = CommandLog(log)
+    guard = LaserGuard(
+        laser,
+        limits,
+        mode=mode,  # type: ignore[arg-type]
+        log=commands,
+        deadman=_start(deadman, commands) if mode == "control" else None,
+    )
     return FeedbackLoop(estimator, FeedbackController(settings), guard)
+
+
+def _start(deadman: DeadManPlan | str | None, log: CommandLog) -> Switch | None:
+    """Start it; a laser without one can be used, but that is said plainly."""
+    from blinkloop.errors import DeviceError
+    from blinkloop.runtime.deadman import DeadMan
+    from blinkloop.runtime.feedback.log import make_row
+
+    why = deadman
+    if deadman is not None and not isinstance(deadman, str):
+        try:
+            return DeadMan(deadman)
+        except DeviceError as error:
+            why = str(error)
+    if isinstance(why, str):
+        note(f"no dead man for the laser: {why}; keep the hardware interlock")
+        nan = math.nan
+        reason = f"no dead man: {why}"
+        log.append(make_row(0.0, "control", nan, nan, nan, None, nan, 0.0, reason))
+    return None

@@ -73,6 +73,11 @@ def examine(folder: Path) -> dict[str, Any]:
             {"extra": row.extra, "packages": row.packages, "command": row.command}
             for row in _machine.missing_extras()
         ],
+        "dead_man": {
+            "serial_and_usb_lasers": "opened anew once a killed run is gone",
+            "pycromanager_lasers": "set through a bridge of its own",
+            "simulated_lasers": "not possible: they end with the run",
+        },
         "warnings": warnings,
     }
 
@@ -122,6 +127,10 @@ def _machine_rows(report: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
         ("measured in", disk["folder"]),
         ("system", report["system"]),
         ("Python", report["python"]),
+        *(
+            (f"dead man, {name.replace('_', ' ')}", text)
+            for name, text in report["dead_man"].items()
+        ),
         *report["versions"].items(),
     ]
 

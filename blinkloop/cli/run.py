@@ -23,6 +23,7 @@ from blinkloop.errors import InputError
 if TYPE_CHECKING:
     from blinkloop.integrations.micromanager import MicroManagerSource, MMLaser
     from blinkloop.runtime import PipelineSettings
+    from blinkloop.runtime.deadman import DeadManPlan
 
 __all__ = ["command"]
 
@@ -167,6 +168,9 @@ def command(
         max_dose=max_dose,
         log=folder / "laser.csv" if mode != "off" else None,
         frame_s=float(source.camera_facts().get("exposure_ms", 0.0)) / 1000.0,
+        deadman=_deadman(core, laser, config, safe_power, folder / "deadman.log")
+        if mode == "control" and laser is not None
+        else None,
     )
     say(session, [])
     tap = PixelTap(source)
@@ -237,6 +241,15 @@ def _device_property(core: Any, name: str) -> tuple[str, str, str]:
         label = max(known, key=len)
         return label, ".", name[len(label) + 1 :]
     return name.partition(".")
+
+
+def _deadman(
+    core: Any, laser: str, config: Path | None, safe_power: float, log: Path
+) -> DeadManPlan | str:
+    from blinkloop.integrations.micromanager.deadman import core_plan
+
+    label, _, prop = _device_property(core, laser)
+    return core_plan(core, label, prop, safe_power, config, log=log)
 
 
 def _laser(core: Any, name: str) -> MMLaser:

@@ -160,7 +160,9 @@ def test_run_controls_a_laser_and_leaves_it_safe(
     check_record(record)
     assert record["frames_seen"] == 90
     assert record["frames_lost"] == 0
-    rows = laser_rows(out)
+    told, *rows = laser_rows(out)
+    assert told["reason"].startswith("no dead man: Laser.405 is a Python device")
+    assert "no dead man for the laser" in said.err
     assert record["laser_commands"] == len(rows) >= 3
     assert float(rows[0]["written"]) == 2
     assert float(rows[-1]["read_back"]) == 0
