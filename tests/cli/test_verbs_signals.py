@@ -87,8 +87,7 @@ def test_demo(
     said = signalled(number, ready, "demo", *words)
     check_saved(said, code, word, out / "localizations.hdf5")
     rows = rows_of(out / "laser.csv")
-    assert rows[0]["reason"].startswith("no dead man")
-    assert float(rows[1]["written"]) > 0
+    assert float(rows[0]["written"]) > 0
     assert float(rows[-1]["written"]) == float(rows[-1]["read_back"]) == 0
     assert rows[-1]["reason"] == f"safe: signal {number.name}"
     assert (out / "reconstruction.png").is_file()
