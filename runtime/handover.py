@@ -289,7 +289,8 @@ class Handover:
             self._drop(self._tail_gaps, index, RUN_ENDED)
             return None
         if self._free:
-            return self._free.popleft()
+            # The one used last: slots that were never needed never take up memory.
+            return self._free.pop()
         if self._policy == "latest" and self._queue:
             return self._drop_oldest(HANDOVER_FULL)
         # "newest", or the consumer holds every slot: nothing older can go.

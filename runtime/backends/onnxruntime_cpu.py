@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from blinkloop.runtime.backends.onnxruntime_session import OnnxRuntimeBackend
+from blinkloop.runtime.backends.slices import step_in_slices
+from blinkloop.runtime.protocols import BackendOutput
 
 __all__ = ["OnnxRuntimeCpuBackend"]
 
@@ -14,3 +19,14 @@ class OnnxRuntimeCpuBackend(OnnxRuntimeBackend):
     extra = "cpu"
     provider = "CPUExecutionProvider"
     device = "cpu"
+
+    def step(
+        self, frames: npt.NDArray[np.float32], *, segment_start: bool
+    ) -> BackendOutput:
+        """Run the graph on T frames; see `Backend.step`."""
+        return step_in_slices(self._step, frames, segment_start)
+
+    def _step(
+        self, frames: npt.NDArray[np.float32], segment_start: bool
+    ) -> BackendOutput:
+        return super().step(frames, segment_start=segment_start)

@@ -32,6 +32,7 @@ from blinkloop.runtime.backends.contract import (
     one_line,
 )
 from blinkloop.runtime.backends.onnxruntime_session import usable_cpus
+from blinkloop.runtime.backends.slices import step_in_slices
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
 from blinkloop.runtime.protocols import BackendOutput
@@ -115,6 +116,9 @@ class OpenVinoBackend:
         ValueError
             Frames that are not (T, H, W), or that do not continue the segment.
         """
+        return step_in_slices(self._step, frames, segment_start)
+
+    def _step(self, frames: _Floats, segment_start: bool) -> BackendOutput:
         before, after = self._features_for(frames, segment_start)
         # Until the step has succeeded there is no segment to continue.
         self._segment_open = False

@@ -18,7 +18,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop.engine_file import engine_kind, read_engine
+from blinkloop.engine_file import read_engine
+from blinkloop.engine_kinds import engine_kind
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.runtime.backends.contract import STEP_OUTPUTS
 from blinkloop.runtime.backends.tensorrt_cuda import CudaDevice, Device

@@ -17,12 +17,11 @@ from blinkloop.cache import cache_folder
 from blinkloop.cuda_driver import Gpu
 from blinkloop.engine_file import (
     EngineHeader,
-    EngineKind,
-    engine_kind,
     is_engine_file,
     platform_name,
     read_engine_header,
 )
+from blinkloop.engine_kinds import EngineKind, engine_kind
 from blinkloop.errors import BlinkloopError, InputError
 from blinkloop.runtime.model import ModelFile
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from blinkloop.errors import DeviceError
-from blinkloop.runtime.backends import backend_table, create_backend
+from blinkloop.runtime.backends import backend_table, create_backend, slices
 from blinkloop.runtime.backends.contract import STEP_OUTPUTS
 from blinkloop.runtime.backends.onnxruntime_cuda import (
     OnnxRuntimeCudaBackend,
@@ -259,3 +259,44 @@ def test_agrees_with_the_reference(
 def test_is_a_backend(backend_for: Maker, tiny_models: dict[str, ModelFile]) -> None:
     backend: Backend = backend_for(tiny_models["full"])
     assert backend.name.partition(":")[0] in {row.name for row in backend_table()}
+
+
+def test_large_calls_are_cut_and_nothing_changes(
+    backend_for: Maker,
+    tiny_model: ModelFile,
+    frames_THW: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = backend_for(tiny_model).step(frames_THW, segment_start=True)
+    monkeypatch.setattr(slices, "PIXELS_PER_SLICE", 2 * frames_THW[0].size + 1)
+    backend = backend_for(tiny_model)
+    cut = backend.step(frames_THW, segment_start=True)
+    np.testing.assert_array_equal(cut.counts[1:], whole.counts[1:])
+    np.testing.assert_allclose(cut.count_mean[1:], whole.count_mean[1:], rtol=1e-4)
+    assert cut.detections.shape == whole.detections.shape
+    flushed = backend.step(frames_THW[-1:], segment_start=False)
+    assert len(flushed.counts) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "expected"),
+    [
+        ((512, 512), 3, [1, 1, 1]),
+        ((1, 2**20), 2, [1, 1]),
+        ((128, 128), 17, [16, 1]),
+        ((5, 7), 40, [40]),
+    ],
+)
+def test_slices(size: tuple[int, int], count: int, expected: list[int]) -> None:
+    calls: list[tuple[int, bool]] = []
+
+    def step(frames: np.ndarray, segment_start: bool) -> BackendOutput:
+        calls.append((len(frames), segment_start))
+        rows = np.zeros(len(frames), np.float32)
+        return BackendOutput(rows, rows.astype(np.int64), rows, rows, rows)
+
+    frames = np.broadcast_to(np.float32(0), (count, *size))
+    output = slices.step_in_slices(step, frames, True)
+    assert [n for n, _ in calls] == expected
+    assert [start for _, start in calls] == [True] + [False] * (len(expected) - 1)
+    assert len(output.counts) == count
