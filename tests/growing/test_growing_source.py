@@ -124,14 +124,16 @@ def test_a_tiff_made_at_full_length_first(tmp_path: Path) -> None:
 
 def write_ndtiff(folder: Path, times: tuple[int, ...]) -> None:
     ndstorage = pytest.importorskip("ndstorage")
-    data = ndstorage.NDTiffDataset(folder, name="d", writable=True, summary_metadata={})
-    for k in times:
-        data.put_image({"time": k}, np.full((5, 7), k + 1, np.uint16), {})
-    data.finish()
-    data.close()
-    # It leaves a reader of its own open.
+    # It leaves files open; they are closed with its objects.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        data = ndstorage.NDTiffDataset(
+            folder, name="d", writable=True, summary_metadata={}
+        )
+        for k in times:
+            data.put_image({"time": k}, np.full((5, 7), k + 1, np.uint16), {})
+        data.finish()
+        data.close()
         del data
         gc.collect()
 
