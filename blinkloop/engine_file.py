@@ -20,22 +20,19 @@ import os
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from blinkloop.engine_kinds import ENGINE_KINDS
 from blinkloop.errors import InputError
 from blinkloop.schema import ModelCard
 
 __all__ = [
-    "ENGINE_KINDS",
     "EngineHeader",
-    "EngineKind",
     "SizeRange",
     "engine_file_bytes",
-    "engine_kind",
     "is_engine_file",
     "platform_name",
     "read_engine",
@@ -49,52 +46,6 @@ _DIGEST_BYTES = 32
 _MAX_HEADER_BYTES = 16 * 2**20
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class EngineKind:
-    """One builder of engines.
-
-    Parameters
-    ----------
-    name
-        Of the kind, the backend and the option.
-    module
-        Python module with the builder and the runtime.
-    extra
-        Extra of blinkloop that brings it.
-    suffix
-        How its engine files end.
-    portable
-        Whether an engine serves any operating system and every GPU of the compute
-        capabilities it was built for; else it serves the system and the GPU model that
-        built it.
-    """
-
-    name: str
-    module: str
-    extra: str
-    suffix: str
-    portable: bool
-
-
-ENGINE_KINDS = {
-    kind.name: kind
-    for kind in (
-        EngineKind("tensorrt-rtx", "tensorrt_rtx", "rtx", ".rtx", portable=True),
-        EngineKind("tensorrt", "tensorrt", "tensorrt", ".trt", portable=False),
-    )
-}
-"""By name."""
-
-
-def engine_kind(name: str) -> EngineKind:
-    """The kind of that name; `InputError` when there is none."""
-    if name not in ENGINE_KINDS:
-        raise InputError(
-            f"there is no engine {name!r}; known: {', '.join(ENGINE_KINDS)}"
-        )
-    return ENGINE_KINDS[name]
 
 
 class _Strict(BaseModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from blinkloop.engine_file import EngineKind
+from blinkloop.engine_kinds import EngineKind
 from blinkloop.errors import InputError
 from blinkloop.extras import require
 

@@ -27,12 +27,11 @@ from blinkloop.cache import (
 from blinkloop.cuda_driver import Gpu
 from blinkloop.engine_file import (
     EngineHeader,
-    EngineKind,
     engine_file_bytes,
-    engine_kind,
     platform_name,
     read_engine,
 )
+from blinkloop.engine_kinds import EngineKind, engine_kind
 from blinkloop.errors import BlinkloopError, InputError
 from blinkloop.export.engine_builder import builder_gpu, serialize_engine
 from blinkloop.export.engine_graph import (

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blinkloop.cuda_driver import Gpu, find_gpus, gpu_missing
-from blinkloop.engine_file import EngineKind
+from blinkloop.engine_kinds import EngineKind
 from blinkloop.errors import CheckFailedError, InputError
 from blinkloop.tensorrt_module import error_logger, one_line
 

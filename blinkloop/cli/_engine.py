@@ -6,14 +6,17 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from blinkloop.cli._bundled import bundled_models
 from blinkloop.cli._output import next_step, note
-from blinkloop.engine_file import ENGINE_KINDS, EngineHeader
+from blinkloop.engine_kinds import ENGINE_KINDS
 from blinkloop.errors import InputError
+
+if TYPE_CHECKING:
+    from blinkloop.engine_file import EngineHeader
 
 __all__ = ["EngineFlags", "engine_options", "export_engine"]
 

@@ -16,11 +16,11 @@ from blinkloop.engine_file import (
     EngineHeader,
     SizeRange,
     engine_file_bytes,
-    engine_kind,
     is_engine_file,
     read_engine,
     read_engine_header,
 )
+from blinkloop.engine_kinds import engine_kind
 from blinkloop.errors import InputError
 from blinkloop.schema import Architecture
 

@@ -26,11 +26,11 @@ from blinkloop.engine_file import (
     EngineHeader,
     SizeRange,
     engine_file_bytes,
-    engine_kind,
     platform_name,
     read_engine,
     read_engine_header,
 )
+from blinkloop.engine_kinds import engine_kind
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.runtime import StreamLocalizer
 from blinkloop.runtime.backends import create_backend
