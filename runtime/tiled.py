@@ -324,8 +324,8 @@ def _once(
         for start in starts:
             close |= np.abs(rows[name] - (start - 0.5)) <= 2 * slack_px
     suspects: dict[int, list[int]] = {}
-    for i in np.flatnonzero(close):
-        suspects.setdefault(int(rows["frame"][i]), []).append(int(i))
+    for position in np.flatnonzero(close).tolist():
+        suspects.setdefault(int(rows["frame"][position]), []).append(position)
     for indices in suspects.values():
         # Each may stand for one of every later tile: two emitters at one place are two.
         absorbed: set[tuple[int, int]] = set()

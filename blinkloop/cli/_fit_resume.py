@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -129,9 +130,23 @@ def find_resume(
 
 
 def clear_unborn(store: Path) -> None:
-    """Remove a store that was killed before its first row: folders of headers only."""
+    """Remove what a fit left that was killed before its first row: headers only.
+
+    A finished store without rows is a result, and a group without attributes may be
+    anybody's unless its name is that of our live stores.
+    """
+    from blinkloop.runtime.sinks.layout import FORMAT_KEY
+
     if not store.is_dir() or store.is_symlink():
         return
     files = [path for path in store.rglob("*") if path.is_file()]
-    if all(path.name == "zarr.json" for path in files) and len(files) < 64:
+    if any(path.name != "zarr.json" for path in files) or len(files) > 64:
+        return
+    try:
+        root = json.loads((store / "zarr.json").read_text(encoding="utf-8"))
+        attributes = root.get("attributes", {})
+    except (OSError, ValueError, AttributeError):
+        attributes = {}
+    unborn = FORMAT_KEY in attributes and not attributes.get("finished", False)
+    if unborn or (not attributes and store.name.endswith(".live.zarr")):
         shutil.rmtree(store)

@@ -1,0 +1,124 @@
+"""`fit` of some frames, a region or tiles equals the whole movie's result there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from verb_helpers import Verb, assert_same_table
+
+from blinkloop.cli._fit_progress import progress_line
+from blinkloop.integrations.formats import read_table
+from blinkloop.runtime import PipelineStatus
+
+Rows = npt.NDArray[np.void]
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """5 frames of 150 x 20 px."""
+    rng = np.random.default_rng(5)
+    pixels = rng.poisson(40, (5, 20, 150)) + 100
+    for frame in pixels:
+        frame[rng.integers(0, 20, 40), rng.integers(0, 150, 40)] += 1500
+    path = tmp_path / "wide.npy"
+    np.save(path, pixels.astype(np.uint16))
+    return path
+
+
+def sorted_rows(rows: Rows) -> Rows:
+    keys = (rows["x_px"].round(2), rows["y_px"].round(2), rows["frame"])
+    return rows[np.lexsort(keys)]
+
+
+@pytest.fixture
+def fit(good: Verb, model: Path, wide: Path, tmp_path: Path):
+    numbers = iter(range(9))
+
+    def run(*words: object) -> tuple[dict[str, object], Rows, str]:
+        out = tmp_path / f"{next(numbers)}.zarr"
+        said = good("fit", wide, "-m", model, "-o", out, "--json", *words)
+        return said.json, read_table(out).data, said.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "start", "stop"),
+    [("1:3", 1, 3), ("3:", 3, 5), (":1", 0, 1), ("4:99", 4, 5)],
+)
+def test_frames(fit, words: str, start: int, stop: int) -> None:
+    """Their neighbours are their context, as in the whole movie."""
+    record, rows, _ = fit("--frames", words)
+    _, whole, _ = fit()
+    assert record["frames"] == stop - start
+    assert_same_table(rows, whole[(whole["frame"] >= start) & (whole["frame"] < stop)])
+    assert len(rows) > 0
+
+
+def test_region(fit) -> None:
+    record, rows, _ = fit("--roi", "90,3,21,9")
+    _, whole, _ = fit()
+    x, y = whole["x_px"], whole["y_px"]
+    inside = (x >= 89.5) & (x < 110.5) & (y >= 2.5) & (y < 11.5)
+    assert record["tiles"] == 1
+    assert record["localizations"] == len(rows) > 0
+    assert_same_table(sorted_rows(rows), sorted_rows(whole[inside]))
+
+
+def test_tiles(fit) -> None:
+    record, rows, _ = fit("--tile", "8x40")
+    _, whole, _ = fit()
+    assert record["tiles"] == 3 * 4
+    assert_same_table(sorted_rows(rows), sorted_rows(whole))
+
+
+def test_memory_makes_tiles(fit) -> None:
+    """1 MB is too little for anything: as many tiles as make sense, and it is said."""
+    record, rows, said = fit("--memory", 1)
+    _, whole, quiet = fit()
+    assert record["tiles"] > 1
+    assert f"in {record['tiles']} tiles to stay below 1 MB" in said
+    assert "tiles" not in quiet
+    assert_same_table(sorted_rows(rows), sorted_rows(whole))
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("--frames", "7:9"), "the movie has frames 0 to 4"),
+        (("--frames", "3:3"), "holds no frame"),
+        (("--frames", "all"), "START:STOP"),
+        (("--roi", "1,2,3"), "X,Y,WIDTH,HEIGHT"),
+        (("--roi", "140,0,20,20"), "not inside the frames"),
+        (("--tile", "big"), "HEIGHTxWIDTH"),
+        (("--tile", "0x9"), "at least 1 x 1 px"),
+    ],
+)
+def test_parts_that_cannot_be(
+    words: tuple[str, str], match: str, verb: Verb, model: Path, wide: Path
+) -> None:
+    said = verb("fit", wide, "-m", model, "-o", wide.with_name("o.csv"), *words)
+    assert said.code == 2
+    assert match in said.error
+    assert not list(wide.parent.glob("o.csv*"))
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds", "before", "expected"),
+    [
+        (50, 10.0, 0, "50/200 frames  5 frames/s  9 localizations  30 s left"),
+        (50, 1.0, 100, "150/200 frames  50 frames/s  9 localizations  1 s left"),
+        (1, 40.0, 0, "1/200 frames  0.025 frames/s  9 localizations  2:12:40 left"),
+        (0, 0.0, 7, "7/200 frames  0 frames/s  9 localizations"),
+        (202, 2.0, 0, "200/200 frames  101 frames/s  9 localizations  0 s left"),
+    ],
+)
+def test_progress_line(frames: int, seconds: float, before: int, expected: str) -> None:
+    status = PipelineStatus(
+        "running", frames_localized=frames, localizations=9, elapsed_s=seconds
+    )
+    line = progress_line(status, 200, before)
+    assert line == expected
