@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blinkloop.cli._feedback import feedback_options, make_loop
+from blinkloop.cli._following import Following, following_options
 from blinkloop.cli._options import (
     CameraFlags,
     FiniteRange,
@@ -21,6 +22,7 @@ from blinkloop.cli._session import open_session, raise_failure, say
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
+    from blinkloop.integrations.growing import GrowingSource
     from blinkloop.integrations.micromanager import MicroManagerSource, MMLaser
     from blinkloop.runtime import PipelineSettings
     from blinkloop.runtime.deadman import DeadManPlan
@@ -32,6 +34,7 @@ _RING_S, _LEAST_RING = 1.0, 16
 
 @click.command("run", short_help="Localize live from a Micro-Manager camera.")
 @model_option()
+@following_options
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -88,6 +91,7 @@ _RING_S, _LEAST_RING = 1.0, 16
 @json_option
 def command(
     model: Path,
+    following: Following,
     config: Path | None,
     device: str | None,
     settings: tuple[str, ...],
@@ -113,10 +117,18 @@ def command(
     """Localize live from a Micro-Manager camera, and watch or hold the density.
 
     The default mode, advise, never writes to the laser. Ctrl-C ends the run, saves
-    everything and leaves the laser at its safe value.
+    everything and leaves the laser at its safe value. With --watch the frames come from
+    a movie that another program is writing, and none is skipped.
 
     Example: blinkloop run -m astigmatic-small --config scope.cfg --laser L405.Power
     """
+    following.refuse(
+        config=config,
+        device=device,
+        set=settings,
+        exposure_ms=exposure_ms,
+        laser=laser,
+    )
     if mode == "control" and laser is None:
         raise InputError(
             "--mode control needs a laser; name it with --laser DEVICE.PROPERTY, or "
@@ -131,24 +143,19 @@ def command(
     )
     from blinkloop.cli._show import open_next, show_run
     from blinkloop.cli._suitability import PixelTap, Suitability
-    from blinkloop.integrations.micromanager import MicroManagerSource, open_core
 
-    core = open_core(config, camera=device)
-    _apply(core, settings)
-    source = MicroManagerSource(
-        core,
-        camera=device,
-        n_frames=frames,
-        exposure_ms=exposure_ms,
-        # Frames the analysis cannot take are dropped in our own ring, where they are
-        # counted; the core's ring must never be the one that overflows.
-        stop_on_overflow=True,
-    )
+    source: MicroManagerSource | GrowingSource
+    if following.path is not None:
+        core, source = None, following.open()
+        name, pipeline = str(following.path), following.settings()
+    else:
+        core, source = _camera(config, device, settings, frames, exposure_ms)
+        name, pipeline = source.camera, _settings(source)
     session = open_session(
         model,
         camera_flags,
         source.camera_facts(),
-        source="Micro-Manager",
+        source="Micro-Manager" if following.path is None else "movie",
         backend=backend,
         threshold=threshold,
         threads=threads,
@@ -180,10 +187,12 @@ def command(
         loop,
         folder,
         suitability=Suitability(session, tap),
+        # A camera of ours counts for itself.
+        max_frames=None if following.path is None else frames,
         seconds=seconds,
         total=frames,
-        meta={"camera_device": source.camera, "laser": laser, "mode": mode},
-        settings=_settings(source),
+        meta={"camera_device": name, "laser": laser, "mode": mode},
+        settings=pipeline,
     )
     if mode != "off":
         run.files["laser_log"] = str(folder / "laser.csv")
@@ -192,7 +201,7 @@ def command(
     if as_json:
         print_json(record)
     else:
-        show_run(f"Run on {source.camera}", record)
+        show_run(f"Run on {name}", record)
         if mode == "advise":
             note("mode advise: the laser was not touched; --mode control holds density")
     raise_failure(run.report, run.files["store"])
@@ -201,6 +210,29 @@ def command(
         return run.say_stopped()
     open_next(run.files.get("picasso", run.files["store"]))
     return None
+
+
+def _camera(
+    config: Path | None,
+    device: str | None,
+    settings: tuple[str, ...],
+    frames: int | None,
+    exposure_ms: float | None,
+) -> tuple[Any, MicroManagerSource]:
+    from blinkloop.integrations.micromanager import MicroManagerSource, open_core
+
+    core = open_core(config, camera=device)
+    _apply(core, settings)
+    source = MicroManagerSource(
+        core,
+        camera=device,
+        n_frames=frames,
+        exposure_ms=exposure_ms,
+        # Frames the analysis cannot take are dropped in our own ring, where they are
+        # counted; the core's ring must never be the one that overflows.
+        stop_on_overflow=True,
+    )
+    return core, source
 
 
 def _settings(source: MicroManagerSource) -> PipelineSettings:

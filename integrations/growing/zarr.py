@@ -66,10 +66,10 @@ class GrowingZarr:
         self._folder = path
         if isinstance(node, self._zarr.Group):
             self._folder = path / self._level(node)
-        self._array: Any = None
+        self._array: Any
+        self._outer: tuple[int, ...]
         self._metadata_stamp: tuple[int, int] | None = None
-        self._refresh()
-        if self._array is None:
+        if not self._refresh():
             raise NotYetError
         shape = self._array.shape
         if len(shape) < 3 or any(n != 1 for n in shape[1:-2]):
@@ -132,7 +132,9 @@ class GrowingZarr:
 
     def read(self, k: int) -> npt.NDArray[Any]:
         """The k-th frame."""
-        return self._convert(self._frames(self._numbers[k], self._numbers[k] + 1))[0]
+        number = self._numbers[k]
+        frames = self._convert(self._frames(number, number + 1))
+        return np.asarray(frames[0])
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -168,8 +170,8 @@ class GrowingZarr:
             self._group += 1
         return len(self._numbers)
 
-    def _refresh(self) -> None:
-        """Read the array's metadata again when its file changed."""
+    def _refresh(self) -> bool:
+        """Read the metadata again when its file changed; whether it is known."""
         for name in ("zarr.json", ".zarray"):
             try:
                 stat = (self._folder / name).stat()
@@ -177,14 +179,15 @@ class GrowingZarr:
                 continue
             stamp = (stat.st_mtime_ns, stat.st_size)
             if stamp == self._metadata_stamp:
-                return
+                return True
             try:
                 array = self._zarr.open_array(str(self._folder), mode="r")
             except Exception:  # caught in the middle of being written
-                return
+                return self._metadata_stamp is not None
             self._array, self._metadata_stamp = array, stamp
             self._outer = array.shards or array.chunks
-            return
+            return True
+        return self._metadata_stamp is not None
 
     def _age_s(self, group: int) -> float | None:
         """Seconds since the files of a group last changed; None = not all there."""
