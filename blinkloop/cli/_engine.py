@@ -145,7 +145,8 @@ def export_engine(
 
 def _model_of(source: Path) -> Path | None:
     """The ONNX file that is meant; None for a training run."""
-    if source.suffix.lower() == ".onnx":
+    # An engine is no model to build from either; who reads the file says so.
+    if source.suffix.lower() in {".onnx", *(k.suffix for k in ENGINE_KINDS.values())}:
         return source
     if not source.exists():
         return bundled_models().get(str(source))

@@ -417,6 +417,10 @@ def test_an_engine_is_no_model_file(built: Built, tmp_path: Path) -> None:
     code, said = run("verify", built.file)
     assert code == 2
     assert "is an engine, which holds no graph" in " ".join(said.split())
+    out = tmp_path / "e.rtx"
+    code, said = run("export", built.file, "--engine", "tensorrt-rtx", "-o", out)
+    assert code == 2
+    assert "is an engine, which holds no graph" in " ".join(said.split())
     with pytest.raises(InputError, match="is an engine, which holds no graph"):
         build_engine(built.file, tmp_path / "e.rtx")
 
