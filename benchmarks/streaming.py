@@ -2,14 +2,14 @@
 
 Three ways to localize the same frames with the same weights, threads and outputs:
 
-- streaming: blinkloop's CPU backend, which analyses every frame once;
+- streaming: one of blinkloop's CPU backends, which analyses every frame once;
 - three-frame: an ONNX graph in ONNX Runtime that analyses three frames for each one;
 - eager: the same three-frame network in PyTorch.
 
 They take turns within each repetition, so that what else the machine does falls on all
 alike; what counts are the ratios within a repetition, of which the median is printed.
 
-    python benchmarks/streaming.py --threads 2 --size 64x64
+    python benchmarks/streaming.py --threads 2 --size 64x64 --backend openvino
     python benchmarks/streaming.py --model model.onnx --frames-per-call 16
     python benchmarks/streaming.py --dry      # does it run? tiny network, seconds
 """
@@ -28,52 +28,20 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blinkloop.export import export_onnx
+from blinkloop.export.three_frames import ThreeFrames
 from blinkloop.export.weights import make_network, read_model_weights
 from blinkloop.runtime import create_backend, make_camera_maps, read_model
 from blinkloop.schema import ModelCard
 from blinkloop.training.card import card_from_recipe
-from blinkloop.training.detection import (
-    count_variance,
-    detection_scores,
-    detection_table,
-    physical_scale,
-)
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import Recipe
 
 Frames = npt.NDArray[np.float32]
 Step = Callable[[], object]
 NAMES = ("streaming", "three-frame", "eager")
-
-
-class ThreeFrames(nn.Module):
-    """(N, 3, H, W) ADU -> the detections and sums of the middle frames."""
-
-    def __init__(self, network: TwoStageNetwork, card: ModelCard) -> None:
-        super().__init__()
-        self.network = network
-        self.card = card
-        maps = make_camera_maps(card.camera)
-        self.offset_adu = float(maps.offset_adu[0, 0])
-        self.photons_per_adu = float(maps.photons_per_adu[0, 0])
-        scale = torch.tensor(physical_scale(card.scaling)).reshape(1, -1, 1, 1)
-        self.register_buffer("scale", scale)
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As the streaming graph, without the memory."""
-        scaling = self.card.scaling
-        photons = (frames - self.offset_adu) * self.photons_per_adu
-        scaled = photons - scaling.input_offset_photons
-        maps = self.network(scaled / scaling.input_scale_photons) * self.scale
-        p = maps[:, 0]
-        scores = detection_scores(p, self.card.detection)
-        table, counts = detection_table(
-            maps, scores, self.card.detection.max_detections
-        )
-        return table, counts, p.sum((1, 2)), count_variance(p)
 
 
 def random_card() -> ModelCard:
@@ -107,7 +75,7 @@ def three_frame_session(
 
 
 def contestants(
-    model: Path | None, frames: Frames, threads: int, folder: Path
+    model: Path | None, frames: Frames, threads: int, folder: Path, backend_name: str
 ) -> tuple[str, list[Step]]:
     """Name of the network, and one call on all frames in each of the three ways."""
     if model is None:
@@ -120,9 +88,7 @@ def contestants(
     network = make_network(card.architecture, weights, source=str(model))
     module = ThreeFrames(network, card).eval()
     maps = make_camera_maps(card.camera)
-    backend = create_backend(
-        "onnxruntime-cpu", read_model(model), maps, threads=threads
-    )
+    backend = create_backend(backend_name, read_model(model), maps, threads=threads)
     # The last two frames of the call before are known to both: a movie in progress.
     movie = np.concatenate([frames[-2:], frames])
     stacks = np.stack([movie[:-2], movie[1:-1], movie[2:]], 1)
@@ -169,6 +135,7 @@ def main() -> None:
     parser.add_argument("--frames-per-call", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--backend", default="onnxruntime-cpu")
     parser.add_argument("--dry", action="store_true", help="tiny network, few calls")
     given = parser.parse_args()
     height, width = (int(part) for part in given.size.split("x"))
@@ -183,13 +150,17 @@ def main() -> None:
     frames = rng.poisson(140, (given.frames_per_call, height, width))
     with tempfile.TemporaryDirectory() as folder:
         name, steps = contestants(
-            model, frames.astype(np.float32), given.threads, Path(folder)
+            model,
+            frames.astype(np.float32),
+            given.threads,
+            Path(folder),
+            given.backend,
         )
         measure(steps, 2)
         seconds = measure(steps, repetitions)
 
     print(
-        f"{name}, {height}x{width} px, {given.frames_per_call} frames per call, "
+        f"{name}, {given.backend}, {height}x{width} px, {given.frames_per_call} frames per call, "
         f"{given.threads} threads, {repetitions} repetitions; onnxruntime "
         f"{onnxruntime.__version__}, torch {torch.__version__}, "
         f"{platform.processor() or platform.machine()}"

@@ -289,7 +289,7 @@ class Handover:
             self._drop(self._tail_gaps, index, RUN_ENDED)
             return None
         if self._free:
-            # The one used last: slots that were never needed never take up memory.
+            # The one used last: the processor's cache still holds it.
             return self._free.pop()
         if self._policy == "latest" and self._queue:
             return self._drop_oldest(HANDOVER_FULL)

@@ -56,7 +56,7 @@ class PipelineSettings:
     """
 
     ring_frames: int | None = None
-    ring_mb: float = 256.0
+    ring_mb: float = 64.0
     ring_policy: Literal["latest", "newest"] = "latest"
     wait: bool = False
     max_batch: int = 16
