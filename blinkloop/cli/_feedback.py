@@ -25,12 +25,57 @@ _STALE_S, _DARK_AFTER_S = 2.0, 5.0
 """Without estimates for so long, the laser is held, then dark; longer for cameras of
 less than 4 frames/s."""
 
+_NOW = "now"
+
+
+class _Target(click.ParamType):
+    """A number, or the word now."""
+
+    name = "float|now"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        if value == _NOW:
+            return value
+        return click.FLOAT.convert(value, param, ctx)
+
+
+class _Region(click.ParamType):
+    """X,Y,WIDTH,HEIGHT in pixels of the chip."""
+
+    name = "x,y,width,height"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        try:
+            x, y, width, height = (int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r}: give four whole numbers, X,Y,WIDTH,HEIGHT")
+        if min(x, y) < 0 or min(width, height) < 1:
+            self.fail(f"{value!r}: X and Y from 0, WIDTH and HEIGHT from 1")
+        return x, y, width, height
+
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def feedback_options(function: _F) -> _F:
-    """Add --target, --on-time, --average-frames."""
+    """Add --target, --on-time, --update-frames, --region, --estimator."""
     for option in (
+        click.option(
+            "--estimator",
+            type=click.Choice(["mean", "crowding"]),
+            default="mean",
+            show_default=True,
+            help="Hold the mean density, or that of the densest 8 x 8 px block.",
+        ),
+        click.option(
+            "--region",
+            type=_Region(),
+            help="Part of the chip whose density is held; default: all of it.",
+        ),
         click.option(
             "--update-frames",
             type=click.IntRange(20),
@@ -45,10 +90,10 @@ def feedback_options(function: _F) -> _F:
         ),
         click.option(
             "--target",
-            type=float,
+            type=_Target(),
             default=0.5,
             show_default=True,
-            help="Density to hold, active emitters per um^2.",
+            help="Density to hold, active emitters per um^2, or now: as it is.",
         ),
     ):
         function = option(function)
@@ -59,7 +104,7 @@ def make_loop(
     card: ModelCard,
     *,
     mode: str,
-    target: float,
+    target: float | str,
     on_time: float | None,
     update_frames: int,
     laser: Laser | None = None,
@@ -70,6 +115,10 @@ def make_loop(
     log: Path | None = None,
     frame_s: float = 0.0,
     deadman: DeadManPlan | str | None = None,
+    estimator: str = "mean",
+    region: tuple[int, int, int, int] | None = None,
+    actuator: str = "power",
+    stop_at_max_s: float | None = None,
 ) -> FeedbackLoop:
     """Estimator, controller and guard for a model.
 
@@ -80,7 +129,7 @@ def make_loop(
     mode
         "off", "advise" or "control".
     target
-        Active emitters per um^2.
+        Active emitters per um^2; "now" = as it is at the start.
     on_time, update_frames
         Mean on-time and frames per command.
     laser
@@ -93,6 +142,12 @@ def make_loop(
         Time between frames; estimates of a slow camera are not stale at once.
     deadman
         Of the laser; or why none is possible, which goes into the log.
+    estimator, region
+        "mean" or "crowding"; part of the chip (x, y, width, height).
+    actuator
+        A name of `ACTUATORS`.
+    stop_at_max_s
+        At the largest power for so long with too few emitters, it stops for good.
 
     Raises
     ------
@@ -101,8 +156,9 @@ def make_loop(
     """
     from pydantic import ValidationError
 
-    from blinkloop.runtime import DensityEstimator, probability_floor
+    from blinkloop.runtime import DensityEstimator, Roi, probability_floor
     from blinkloop.runtime.feedback import (
+        ACTUATORS,
         CommandLog,
         ControllerSettings,
         FeedbackController,
@@ -117,9 +173,19 @@ def make_loop(
     if top is None:
         top = laser.limits[1] if laser is not None else 1.0
     start = start_power if start_power is not None else top / 100.0
+    kind = ACTUATORS[actuator]
+    resolution = kind.resolution or getattr(laser, "resolution", None)
+    at_max = None
+    if stop_at_max_s is not None:
+        at_max = math.ceil(stop_at_max_s / (update_frames * (frame_s or 0.01)))
     try:
         settings = ControllerSettings(
-            target_per_um2=target,
+            # "now" is copied from the first full average; until then nothing is done.
+            target_per_um2=0.0 if isinstance(target, str) else target,
+            estimator=estimator,  # type: ignore[arg-type]
+            resolution=resolution,
+            power_floor=kind.floor,
+            stop_at_max_updates=at_max,
             start_power=min(start, top),
             max_power=top,
             on_time_frames=tau,
@@ -129,7 +195,7 @@ def make_loop(
             max_value=top,
             safe_value=safe_power,
             max_dose=max_dose,
-            resolution=getattr(laser, "resolution", None),
+            resolution=resolution,
             stale_s=max(_STALE_S, 8 * frame_s),
             dark_after_s=max(_DARK_AFTER_S, 20 * frame_s),
         )
@@ -142,10 +208,11 @@ def make_loop(
     # What remains of an update after the average: the camera, the analysis and the
     # emitters need a moment until a command is seen.
     average = max(update_frames - math.ceil(tau) - 2, update_frames // 2)
-    estimator = DensityEstimator(
+    density = DensityEstimator(
         card.pixel_size_nm,
         average_frames=average,
         on_time_frames=tau,
+        region=None if region is None else Roi(*region),
         p_floor=probability_floor(card.architecture.logit_clamp),
     )
     commands = CommandLog(log)
@@ -156,7 +223,10 @@ def make_loop(
         log=commands,
         deadman=_start(deadman, commands) if mode == "control" else None,
     )
-    return FeedbackLoop(estimator, FeedbackController(settings), guard)
+    loop = FeedbackLoop(density, FeedbackController(settings), guard)
+    if isinstance(target, str):
+        loop.copy_target()
+    return loop
 
 
 def _start(deadman: DeadManPlan | str | None, log: CommandLog) -> Switch | None:

@@ -48,9 +48,11 @@ def command(
     out: Path | None,
     repeat: int,
     truth: Path | None,
-    target: float,
+    target: float | str,
     on_time: float | None,
     update_frames: int,
+    estimator: str,
+    region: tuple[int, int, int, int] | None,
     camera_flags: CameraFlags,
     threshold: float | None,
     threads: int | None,
@@ -93,6 +95,8 @@ def command(
             target=target,
             on_time=on_time,
             update_frames=update_frames,
+            estimator=estimator,
+            region=region,
         )
         pixel_nm = session.model.card.pixel_size_nm
         emitters = None if truth is None else read_truth(truth, pixel_nm)

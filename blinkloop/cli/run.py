@@ -83,6 +83,20 @@ _RING_S, _LEAST_RING = 1.0, 16
     help="Written on any fault, stop and exit.",
 )
 @click.option("--max-dose", type=float, help="Limit of power x seconds.")
+@click.option(
+    "--actuator",
+    type=click.Choice(["power", "pulse-us"]),
+    default="power",
+    show_default=True,
+    help="Kind of the laser property; pulse-us takes whole us (MicroFPGA).",
+)
+@click.option(
+    "--stop-at-max",
+    "stop_at_max_s",
+    type=FiniteRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Laser down for good after so long at --max-power with too few emitters.",
+)
 @feedback_options
 @camera_options
 @click.option("--threshold", type=float, help="Detection threshold; default: card's.")
@@ -105,9 +119,13 @@ def command(
     max_power: float | None,
     safe_power: float,
     max_dose: float | None,
-    target: float,
+    actuator: str,
+    stop_at_max_s: float | None,
+    target: float | str,
     on_time: float | None,
     update_frames: int,
+    estimator: str,
+    region: tuple[int, int, int, int] | None,
     camera_flags: CameraFlags,
     threshold: float | None,
     threads: int | None,
@@ -160,7 +178,7 @@ def command(
         threshold=threshold,
         threads=threads,
     )
-    actuator = None if laser is None or mode == "off" else _laser(core, laser)
+    writer = None if laser is None or mode == "off" else _laser(core, laser)
     folder = make_folder(out or new_folder_name("run"))
     loop = make_loop(
         session.model.card,
@@ -168,7 +186,11 @@ def command(
         target=target,
         on_time=on_time,
         update_frames=update_frames,
-        laser=actuator,
+        estimator=estimator,
+        region=region,
+        actuator=actuator,
+        stop_at_max_s=stop_at_max_s,
+        laser=writer,
         start_power=start_power,
         max_power=max_power,
         safe_power=safe_power,

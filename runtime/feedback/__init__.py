@@ -16,10 +16,13 @@ from blinkloop.runtime.feedback.guard import FeedbackMode, LaserGuard
 from blinkloop.runtime.feedback.limits import LaserLimits
 from blinkloop.runtime.feedback.log import LOG_COLUMNS, CommandLog, LaserCommand
 from blinkloop.runtime.feedback.loop import FeedbackLoop
+from blinkloop.runtime.feedback.profiles import ACTUATORS, Actuator
 from blinkloop.runtime.feedback.settling import mean_of_last_third, settling_frame
 
 __all__ = [
+    "ACTUATORS",
     "LOG_COLUMNS",
+    "Actuator",
     "CommandLog",
     "ControlDecision",
     "ControllerSettings",

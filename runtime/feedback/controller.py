@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -54,6 +55,13 @@ class ControllerSettings(BaseModel):
         allow_inf_nan=False,
         description="Smallest power above off, where the logarithm begins; by default "
         "max_power / 1000.",
+    )
+    resolution: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Step of the laser's values (1 for whole pulses); what rounding "
+        "takes away is kept, so that small pulses can grow.",
     )
     kp: float = Field(
         0.1, ge=0, le=1, description="Proportional gain, log power per log density."
@@ -94,6 +102,17 @@ class ControllerSettings(BaseModel):
         lt=1,
         description="Densities below this share of the target count "
         "as it, so that no emitters at all is a finite error.",
+    )
+    estimator: Literal["mean", "crowding"] = Field(
+        "mean",
+        description="What is held: the mean density of the region, or that of its "
+        "densest 8 x 8 px block, which a mean hides.",
+    )
+    stop_at_max_updates: int | None = Field(
+        None,
+        ge=1,
+        description="Go to the smallest power for good after so many updates in a row "
+        "at the largest power with too few emitters; null = go on.",
     )
     stop_on_negative_response: bool = Field(
         True,
@@ -180,18 +199,30 @@ class FeedbackController:
 
     @property
     def tripped(self) -> bool:
-        """True after a negative response, until `reset`."""
-        return self._tripped
+        """True after a negative response or too long at the top, until `reset`."""
+        return bool(self._trip)
+
+    @property
+    def trip_reason(self) -> str:
+        """Why it stopped for good; empty when it did not."""
+        return self._trip
+
+    def density(self, estimate: DensityEstimate) -> float:
+        """The density that is held, per um^2: mean or crowding."""
+        if self._settings.estimator == "crowding":
+            return estimate.crowding_per_um2
+        return estimate.smoothed_per_um2
 
     def reset(self, power: float | None = None) -> None:
         """Forget the past; go on from `power` (by default `start_power`)."""
         self._log_power = math.log(self._settings.floor)
         self._off = False
-        self._tripped = False
+        self._trip = ""
+        self._updates_at_max = 0
         self._last_error: float | None = None
         self._frames = 0
         self._past: deque[tuple[float, DensityEstimate]] = deque(maxlen=8)
-        self.applied(self._settings.start_power if power is None else power)
+        self._set(self._settings.start_power if power is None else power)
 
     def set_target(self, target_per_um2: float) -> None:
         """Change the set point while running; the power changes without a kick."""
@@ -203,6 +234,12 @@ class FeedbackController:
 
     def applied(self, power: float) -> None:
         """Say what power is really applied; what lies off the limits is clamped."""
+        step = self._settings.resolution
+        if step is not None and 0 <= self.power - power < step and power > 0:
+            return  # only rounded down: what was wished for goes on
+        self._set(power)
+
+    def _set(self, power: float) -> None:
         if not math.isfinite(power):
             return
         s = self._settings
@@ -226,8 +263,8 @@ class FeedbackController:
 
     def _decide(self, estimate: DensityEstimate) -> ControlDecision:
         s = self._settings
-        if self._tripped:
-            return self._minimum(math.nan, "negative response: at the smallest power")
+        if self._trip:
+            return self._minimum(math.nan, f"{self._trip}: at the smallest power")
         if self._target == 0.0:
             self._last_error = None
             return self._minimum(math.nan, "target 0: at the smallest power")
@@ -235,20 +272,31 @@ class FeedbackController:
         if unusable:
             self._last_error = None
             return ControlDecision(self.power, math.nan, True, f"hold: {unusable}")
-        density = max(estimate.smoothed_per_um2, s.lowest_ratio * self._target)
+        density = max(self.density(estimate), s.lowest_ratio * self._target)
         error = math.log(self._target / density)
         if s.stop_on_negative_response and self._responds_negatively(estimate):
-            self._tripped = True
+            self._trip = "negative response"
             return self._minimum(
                 error,
                 "negative response: the density fell while the power rose (emitters "
                 "used up, or too many to tell apart); at the smallest power",
             )
+        if self._too_long_at_max(error):
+            self._trip = "too long at the largest power"
+            return self._minimum(error, f"{self._trip}: emitters used up; laser down")
         last = error if self._last_error is None else self._last_error
         self._last_error = error
         if abs(error) < s.deadband:
             return ControlDecision(self.power, error, True, "hold: in the dead band")
         return self._step(error, s.kp * (error - last) + s.ki_per_update * error)
+
+    def _too_long_at_max(self, error: float) -> bool:
+        s = self._settings
+        top = not self._off and self._log_power >= math.log(s.max_power) - 1e-9
+        short = top and error >= max(s.deadband, 1e-9)
+        self._updates_at_max = self._updates_at_max + 1 if short else 0
+        limit = s.stop_at_max_updates
+        return limit is not None and self._updates_at_max > limit
 
     def _step(self, error: float, step: float) -> ControlDecision:
         """Velocity form: the sum *is* the power, so a limit leaves nothing wound up."""
@@ -276,13 +324,13 @@ class FeedbackController:
         return ControlDecision(self.power, error, False, reason)
 
     def _minimum(self, error: float, reason: str) -> ControlDecision:
-        self.applied(self._settings.min_power)
+        self._set(self._settings.min_power)
         return ControlDecision(self._settings.min_power, error, False, reason)
 
     def _unusable(self, estimate: DensityEstimate) -> str:
         """Why the estimate cannot be acted on; empty when it can."""
         s = self._settings
-        density, sd = estimate.smoothed_per_um2, estimate.smoothed_sd_per_um2
+        density, sd = self.density(estimate), estimate.smoothed_sd_per_um2
         known = (estimate.per_um2, density, sd)
         if not all(math.isfinite(value) for value in known) or density < 0 or sd < 0:
             return "no finite density"

@@ -69,7 +69,7 @@ class FeedbackLoop:
         self._guard = guard
         self._history = {name: array("d") for name in _COLUMNS}
         self._lock = threading.Lock()
-        self._started = self._closed = False
+        self._started = self._closed = self._copying = False
         self._error: str | None = None
         self._held = 0
         self._updates = 0
@@ -144,6 +144,14 @@ class FeedbackLoop:
             self.start()
         self._guarded(lambda: self._take(results))
 
+    def copy_target(self) -> None:
+        """Hold what there is now: the target becomes the next full average.
+
+        Until then nothing is decided. Called before `start`, the laser is left as it
+        is instead of being set to the start power.
+        """
+        self._copying = True
+
     def gap(self, gap: Gap) -> None:
         """Frames are missing."""
         self._estimator.gap(gap)
@@ -216,7 +224,8 @@ class FeedbackLoop:
             "frame_age_s_max": self._oldest_s,
             "laser_log_error": guard.log.error,
             "feedback_error": self._error,
-            "negative_response": self._controller.tripped,
+            "negative_response": self._controller.trip_reason == "negative response",
+            "controller_stopped": self._controller.trip_reason,
         }
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -234,7 +243,7 @@ class FeedbackLoop:
             self._controller.applied(self._guard.read())
         if self.mode != "control":
             return
-        self._guard.arm(self._controller.power)
+        self._guard.arm(None if self._copying else self._controller.power)
         self._controller.applied(self._guard.value)
 
     def _take(self, results: Sequence[FrameResult]) -> None:
@@ -267,6 +276,9 @@ class FeedbackLoop:
 
     def _decide(self, estimate: DensityEstimate) -> bool:
         """One estimate to the controller; True when a command came of it."""
+        if self._copying:
+            self._copy(estimate)
+            return False
         decision = self._controller.update(estimate)
         if decision is None:
             return False
@@ -291,6 +303,17 @@ class FeedbackLoop:
         # advice that nobody follows must not wind up.
         self._controller.applied(row.read_back)
         return True
+
+    def _copy(self, estimate: DensityEstimate) -> None:
+        density = self._controller.density(estimate)
+        full = estimate.n_frames >= self._estimator.average_frames
+        if not full or not math.isfinite(density) or density <= 0:
+            return
+        self._copying = False
+        self._controller.set_target(density)
+        self._guard.note(
+            estimate, target_per_um2=density, reason="target copied from now"
+        )
 
     def _remember(self, estimate: DensityEstimate) -> None:
         applied = self._guard.value if self.mode == "control" else self._advised

@@ -1,0 +1,109 @@
+"""What is held, from when on, and when to give up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from feedback_doubles import ClockDouble, LaserDouble, estimate, result
+from numpy.testing import assert_allclose
+from test_feedback_loop import loop_of
+
+from blinkloop.runtime.feedback import ControllerSettings, FeedbackController
+
+
+def controller_of(**more: object) -> FeedbackController:
+    settings = {"target_per_um2": 0.5, "start_power": 10.0, "max_power": 10.0, **more}
+    return FeedbackController(ControllerSettings.model_validate(settings))
+
+
+def updates(controller: FeedbackController, densities: list[float]) -> list[str]:
+    """Reasons of one update per density."""
+    said = []
+    for density in densities:
+        decision = None
+        while decision is None:
+            decision = controller.update(estimate(density))
+        said.append(decision.reason)
+    return said
+
+
+def test_too_long_at_the_largest_power_stops_for_good() -> None:
+    controller = controller_of(stop_at_max_updates=3)
+    # Once near the target in between: the count begins anew.
+    said = updates(controller, [0.2, 0.2, 0.5, 0.2, 0.2, 0.2, 0.2, 0.2, 2.0])
+    assert [text.startswith("at the largest") for text in said[3:6]] == [True] * 3
+    assert said[6].startswith("too long at the largest power: emitters used up")
+    assert said[7] == said[8] == "too long at the largest power: at the smallest power"
+    assert (controller.power, controller.tripped) == (0.0, True)
+    controller.reset()
+    assert_allclose(controller.power, 10.0)
+    assert controller.trip_reason == ""
+
+
+def test_without_the_limit_it_stays_at_the_largest_power() -> None:
+    controller = controller_of()
+    updates(controller, [0.2] * 30)
+    assert_allclose(controller.power, 10.0)
+    assert not controller.tripped
+
+
+def test_integer_pulses_are_reached_and_left() -> None:
+    """Rounded down at each update, 1 x 1.5 would stay 1 for ever."""
+    controller = controller_of(
+        start_power=1.0, max_power=1000.0, power_floor=1.0, resolution=1.0
+    )
+    powers = []
+    for density in [0.1] * 8 + [2.0] * 30:
+        updates(controller, [density])
+        powers.append(float(math.floor(controller.power)))
+        controller.applied(powers[-1])  # what the guard and the device make of it
+    assert powers[:8] == sorted(powers[:8])
+    assert_allclose(powers[7], 1.5**8, rtol=0.05)
+    assert powers[-1] == 0.0
+    controller.applied(400.0)  # set by a person: that is where it goes on
+    assert_allclose(controller.power, 400.0)
+
+
+def test_crowding_is_held_instead_of_the_mean() -> None:
+    blocks = np.full((8, 8), 0.1)
+    blocks[2, 5] = 1.28  # 2 per um2 in one block of 0.64 um2
+    powers = {}
+    for name in ("mean", "crowding"):
+        loop, _ = loop_of(LaserDouble())
+        loop._controller = controller_of(start_power=4.0, estimator=name)
+        count = float(blocks.sum())
+        loop.observe([result(i, count, blocks=blocks) for i in range(26)])
+        powers[name] = loop.history()["power"][-1]
+    # The mean, 0.18, is too low; the crowd, 2, is too high.
+    assert powers["mean"] > 4.0 > powers["crowding"] > 0
+
+
+def test_target_is_copied_from_now() -> None:
+    laser, clock = LaserDouble(value=7.0), ClockDouble()
+    loop, guard = loop_of(laser, clock=clock)
+    loop.copy_target()
+    loop.start()
+    assert laser.written == []  # what looks good is left as it is
+    count = 0.8 * 40.96
+    loop.observe([result(i, math.nan if i < 5 else count) for i in range(24)])
+    assert loop.target_per_um2 == 0.5
+    loop.observe([result(i, count) for i in range(24, 60)])
+    assert_allclose(loop.target_per_um2, 0.8)
+    assert laser.written == []  # in the dead band
+    assert [r.reason for r in guard.log.rows()][:1] == ["target copied from now"]
+    loop.observe([result(i, count / 2) for i in range(60, 90)])
+    assert laser.value > 7.0
+    loop.close()
+    assert laser.value == 0.0
+
+
+@pytest.mark.parametrize("counts", [[0.0] * 60, [math.nan] * 60, [30.0] * 10])
+def test_nothing_to_copy_decides_nothing(counts: list[float]) -> None:
+    laser = LaserDouble(value=7.0)
+    loop, _ = loop_of(laser)
+    loop.copy_target()
+    loop.observe([result(i, count) for i, count in enumerate(counts)])
+    assert laser.written == []
+    assert loop.target_per_um2 == 0.5
