@@ -119,6 +119,7 @@ def make_loop(
     region: tuple[int, int, int, int] | None = None,
     actuator: str = "power",
     stop_at_max_s: float | None = None,
+    tune: bool = False,
 ) -> FeedbackLoop:
     """Estimator, controller and guard for a model.
 
@@ -148,6 +149,8 @@ def make_loop(
         A name of `ACTUATORS`.
     stop_at_max_s
         At the largest power for so long with too few emitters, it stops for good.
+    tune
+        Begin with a step test that sets the gains.
 
     Raises
     ------
@@ -186,6 +189,7 @@ def make_loop(
             resolution=resolution,
             power_floor=kind.floor,
             stop_at_max_updates=at_max,
+            tune=tune,
             start_power=min(start, top),
             max_power=top,
             on_time_frames=tau,

@@ -97,6 +97,9 @@ _RING_S, _LEAST_RING = 1.0, 16
     metavar="SECONDS",
     help="Laser down for good after so long at --max-power with too few emitters.",
 )
+@click.option(
+    "--tune", is_flag=True, help="Begin with a step of the laser that sets the gains."
+)
 @feedback_options
 @camera_options
 @click.option("--threshold", type=float, help="Detection threshold; default: card's.")
@@ -121,6 +124,7 @@ def command(
     max_dose: float | None,
     actuator: str,
     stop_at_max_s: float | None,
+    tune: bool,
     target: float | str,
     on_time: float | None,
     update_frames: int,
@@ -190,6 +194,7 @@ def command(
         region=region,
         actuator=actuator,
         stop_at_max_s=stop_at_max_s,
+        tune=tune,
         laser=writer,
         start_power=start_power,
         max_power=max_power,

@@ -24,11 +24,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from blinkloop.runtime.density import DensityEstimate
+from blinkloop.runtime.feedback.tuning import StepTest, TunedGains
 
 __all__ = ["ControlDecision", "ControllerSettings", "FeedbackController"]
 
 _NEGATIVE_RISE = math.log(4.0)
 _NEGATIVE_FALL = math.log(2.0)
+_LARGEST_KI = 0.6
 _NEGATIVE_SHARE = 0.05
 """A negative response is judged only above this share of the largest power: below it,
 emitters active since before the run may fade faster than the laser can matter."""
@@ -113,6 +115,11 @@ class ControllerSettings(BaseModel):
         ge=1,
         description="Go to the smallest power for good after so many updates in a row "
         "at the largest power with too few emitters; null = go on.",
+    )
+    tune: bool = Field(
+        False,
+        description="Begin with a step of the power by 1.5 and set the gains by the "
+        "answer; a negative one stops for good.",
     )
     stop_on_negative_response: bool = Field(
         True,
@@ -207,6 +214,11 @@ class FeedbackController:
         """Why it stopped for good; empty when it did not."""
         return self._trip
 
+    @property
+    def tuned(self) -> TunedGains | None:
+        """What the step test found; None before its end, and without one."""
+        return None if self._test is None else self._test.result
+
     def density(self, estimate: DensityEstimate) -> float:
         """The density that is held, per um^2: mean or crowding."""
         if self._settings.estimator == "crowding":
@@ -218,6 +230,7 @@ class FeedbackController:
         self._log_power = math.log(self._settings.floor)
         self._off = False
         self._trip = ""
+        self._test = StepTest(s.max_power) if (s := self._settings).tune else None
         self._updates_at_max = 0
         self._last_error: float | None = None
         self._frames = 0
@@ -272,6 +285,8 @@ class FeedbackController:
         if unusable:
             self._last_error = None
             return ControlDecision(self.power, math.nan, True, f"hold: {unusable}")
+        if self._test is not None and self._test.result is None:
+            return self._tune(self._test, estimate)
         density = max(self.density(estimate), s.lowest_ratio * self._target)
         error = math.log(self._target / density)
         if s.stop_on_negative_response and self._responds_negatively(estimate):
@@ -288,7 +303,18 @@ class FeedbackController:
         self._last_error = error
         if abs(error) < s.deadband:
             return ControlDecision(self.power, error, True, "hold: in the dead band")
-        return self._step(error, s.kp * (error - last) + s.ki_per_update * error)
+        scale = 1.0 if self.tuned is None else self.tuned.scale
+        ki = min(s.ki_per_update * scale, _LARGEST_KI)
+        return self._step(error, s.kp * scale * (error - last) + ki * error)
+
+    def _tune(self, test: StepTest, estimate: DensityEstimate) -> ControlDecision:
+        sd, before = estimate.smoothed_sd_per_um2, self.power
+        power, reason = test.take(self.density(estimate), sd, before)
+        if test.result is not None and test.result.negative:
+            self._trip = "negative response"
+            return self._minimum(math.nan, f"{reason}: negative; laser down")
+        self._set(power)
+        return ControlDecision(self.power, math.nan, power == before, reason)
 
     def _too_long_at_max(self, error: float) -> bool:
         s = self._settings

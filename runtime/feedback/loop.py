@@ -225,6 +225,7 @@ class FeedbackLoop:
             "laser_log_error": guard.log.error,
             "feedback_error": self._error,
             "negative_response": self._controller.trip_reason == "negative response",
+            "tuned_response": _tuned(self._controller),
             "controller_stopped": self._controller.trip_reason,
         }
 
@@ -330,6 +331,10 @@ class FeedbackLoop:
         with self._lock:
             for name, value in zip(_COLUMNS, values, strict=True):
                 self._history[name].append(value)
+
+
+def _tuned(controller: FeedbackController) -> float | None:
+    return None if controller.tuned is None else _number(controller.tuned.response)
 
 
 def _number(value: float) -> float | None:
