@@ -172,7 +172,7 @@ class FitPlan:
             self.note = (
                 f"frames of {tiles.window.width} x {tiles.window.height} px are "
                 f"analysed in {len(tiles.tiles)} tiles to stay below "
-                f"{memory / 2**20:.0f} MB for the network; --memory gives it more"
+                f"{memory / 2**20:g} MB for the network; --memory gives it more"
             )
         self.tiles = tiles
         fill_px = min(_CPU_FILL_PX if on_cpu else _DEVICE_FILL_PX, most_px)

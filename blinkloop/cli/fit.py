@@ -23,6 +23,7 @@ from blinkloop.cli._fit_resume import (
 )
 from blinkloop.cli._options import (
     CameraFlags,
+    FiniteRange,
     camera_options,
     json_option,
     model_option,
@@ -78,7 +79,7 @@ __all__ = ["Fit", "command", "fit_movie"]
 )
 @click.option(
     "--memory",
-    type=click.FloatRange(1),
+    type=FiniteRange(0, min_open=True),
     metavar="MB",
     help="Memory for the network; default: 512 on a CPU, 8192 on a GPU.",
 )

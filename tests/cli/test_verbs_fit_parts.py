@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner
 from verb_helpers import Verb, assert_same_table
 
+from blinkloop.cli import main
 from blinkloop.cli._fit_progress import progress_line
 from blinkloop.integrations.formats import read_table
 from blinkloop.runtime import PipelineStatus
 
 Rows = npt.NDArray[np.void]
+Fit = Callable[..., tuple[dict[str, Any], Rows, str]]
 
 
-@pytest.fixture
-def wide(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """5 frames of 150 x 20 px."""
     rng = np.random.default_rng(5)
     pixels = rng.poisson(40, (5, 20, 150)) + 100
     for frame in pixels:
         frame[rng.integers(0, 20, 40), rng.integers(0, 150, 40)] += 1500
-    path = tmp_path / "wide.npy"
+    path = tmp_path_factory.mktemp("wide") / "wide.npy"
     np.save(path, pixels.astype(np.uint16))
     return path
+
+
+@pytest.fixture(scope="module")
+def whole(wide: Path, model: Path) -> Rows:
+    """The table of the whole movie."""
+    out = wide.with_name("whole.zarr")
+    words = ["fit", str(wide), "-m", str(model), "-o", str(out)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.stderr
+    assert "tiles" not in result.stderr
+    return read_table(out).data
 
 
 def sorted_rows(rows: Rows) -> Rows:
@@ -34,11 +50,11 @@ def sorted_rows(rows: Rows) -> Rows:
 
 
 @pytest.fixture
-def fit(good: Verb, model: Path, wide: Path, tmp_path: Path):
-    numbers = iter(range(9))
+def fit(good: Verb, model: Path, wide: Path, tmp_path: Path) -> Fit:
+    """Fits the movie with more words; the JSON, the table and what was said."""
 
-    def run(*words: object) -> tuple[dict[str, object], Rows, str]:
-        out = tmp_path / f"{next(numbers)}.zarr"
+    def run(*words: object) -> tuple[dict[str, Any], Rows, str]:
+        out = tmp_path / "o.zarr"
         said = good("fit", wide, "-m", model, "-o", out, "--json", *words)
         return said.json, read_table(out).data, said.err
 
@@ -46,21 +62,19 @@ def fit(good: Verb, model: Path, wide: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("words", "start", "stop"),
-    [("1:3", 1, 3), ("3:", 3, 5), (":1", 0, 1), ("4:99", 4, 5)],
+    ("words", "start", "stop"), [("1:3", 1, 3), (":1", 0, 1), ("4:99", 4, 5)]
 )
-def test_frames(fit, words: str, start: int, stop: int) -> None:
+def test_frames(fit: Fit, whole: Rows, words: str, start: int, stop: int) -> None:
     """Their neighbours are their context, as in the whole movie."""
     record, rows, _ = fit("--frames", words)
-    _, whole, _ = fit()
     assert record["frames"] == stop - start
-    assert_same_table(rows, whole[(whole["frame"] >= start) & (whole["frame"] < stop)])
-    assert len(rows) > 0
+    expected = whole[(whole["frame"] >= start) & (whole["frame"] < stop)]
+    assert record["localizations"] == len(rows) == len(expected) > 0
+    assert_same_table(rows, expected)
 
 
-def test_region(fit) -> None:
+def test_region(fit: Fit, whole: Rows) -> None:
     record, rows, _ = fit("--roi", "90,3,21,9")
-    _, whole, _ = fit()
     x, y = whole["x_px"], whole["y_px"]
     inside = (x >= 89.5) & (x < 110.5) & (y >= 2.5) & (y < 11.5)
     assert record["tiles"] == 1
@@ -68,20 +82,17 @@ def test_region(fit) -> None:
     assert_same_table(sorted_rows(rows), sorted_rows(whole[inside]))
 
 
-def test_tiles(fit) -> None:
-    record, rows, _ = fit("--tile", "8x40")
-    _, whole, _ = fit()
-    assert record["tiles"] == 3 * 4
+def test_tiles(fit: Fit, whole: Rows) -> None:
+    record, rows, _ = fit("--tile", "16x80")
+    assert record["tiles"] == 2 * 2
     assert_same_table(sorted_rows(rows), sorted_rows(whole))
 
 
-def test_memory_makes_tiles(fit) -> None:
-    """1 MB is too little for anything: as many tiles as make sense, and it is said."""
-    record, rows, said = fit("--memory", 1)
-    _, whole, quiet = fit()
+def test_memory_makes_tiles(fit: Fit, whole: Rows) -> None:
+    """Too little for anything: tiles that still make sense, and it is said."""
+    record, rows, said = fit("--memory", 0.5)
     assert record["tiles"] > 1
-    assert f"in {record['tiles']} tiles to stay below 1 MB" in said
-    assert "tiles" not in quiet
+    assert f"in {record['tiles']} tiles to stay below 0.5 MB" in said
     assert_same_table(sorted_rows(rows), sorted_rows(whole))
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner
 from verb_helpers import Verb, assert_same_table
 
+from blinkloop.cli import main
 from blinkloop.integrations.formats import read_table
+from blinkloop.runtime import LiveStore
 from blinkloop.runtime.sinks import LiveStoreReader
 
 Frames = npt.NDArray[np.uint16]
@@ -102,106 +108,106 @@ def test_killed_fit_goes_on(
     assert record["localizations"] == len(table) > 0
 
 
-def cut_short(store: Path, out: Path, frames: int, *, asked: bool) -> None:
-    """Make of a whole store what a kill, or a Ctrl-C, after some frames leaves."""
-    from blinkloop.runtime import LiveStore
-
-    part = LiveStore(store, if_exists="resume", resume_at=frames)
-    part.open({})
-    if asked:
-        part.close({})
-    else:
-        part.flush()
-    assert store == out or not out.exists()
-    assert len(LiveStoreReader(store).frames()) == frames
-
-
-@pytest.mark.parametrize("kept", [0, 1, 2, 7, 11])
-@pytest.mark.parametrize("asked", [False, True], ids=["killed", "Ctrl-C"])
-def test_goes_on_after_any_number_of_frames(
-    kept: int, asked: bool, good: Verb, model: Path, movie: Path
-) -> None:
-    out = movie.with_name("o.zarr")
-    words = ("fit", movie, "-m", model, "-o", out, "--json")
-    good(*words)
-    expected = read_table(out).data
-    cut_short(out, out, kept, asked=asked)
-    record = good(*words).json
-    assert record["frames"] == 12
-    assert record["frames_resumed"] == (max(kept - 1, 0) if kept > 1 else 0)
-    assert_same_table(read_table(out).data, expected)
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, frames: Frames, model: Path
+) -> Path:
+    """`movie.npy` and the whole result of its fit beside it, `whole.zarr`."""
+    folder = tmp_path_factory.mktemp("whole")
+    np.save(folder / "movie.npy", frames)
+    out = folder / "whole.zarr"
+    words = ["fit", str(folder / "movie.npy"), "-m", str(model), "-o", str(out)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.stderr
+    return out
 
 
-def test_last_frame_of_an_interrupted_fit_is_done_again(
-    good: Verb, model: Path, movie: Path
-) -> None:
-    """A run that is asked to end analyses its last frame without the next one."""
-    out = movie.with_name("o.zarr")
-    words = ("fit", movie, "-m", model, "-o", out)
-    good(*words)
-    expected = read_table(out).data
-    import zarr
+Cut = Callable[..., tuple[Any, ...]]
 
-    cut_short(out, out, 6, asked=True)
-    group = zarr.open_group(str(out), mode="r+")
-    photons = group["localizations"]["photons"]
-    last = int(LiveStoreReader(out).frames()["rows_end"][4])
-    photons[last:] = np.full(photons.shape[0] - last, 1e6, np.float32)
-    good(*words)
-    assert_same_table(read_table(out).data, expected)
+
+@pytest.fixture
+def cut(whole: Path, model: Path, tmp_path: Path) -> Cut:
+    """Words of the fit, after a kill or a Ctrl-C that left so many frames."""
+
+    def make(kept: int, *, asked: bool = False) -> tuple[Any, ...]:
+        out = tmp_path / "o.zarr"
+        shutil.copytree(whole, out)
+        store = LiveStore(out, if_exists="resume", resume_at=kept)
+        store.open({})
+        if asked:
+            store.close({})
+        else:
+            store.flush()
+        assert len(LiveStoreReader(out).frames()) == kept
+        return "fit", whole.with_name("movie.npy"), "-m", model, "-o", out
+
+    return make
 
 
 @pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        pytest.param(("--threshold", 0.6), "the threshold", id="threshold"),
-        pytest.param(("--baseline", 90), "the camera facts", id="camera"),
-        pytest.param(("--frames", "0:11"), "the frames", id="frames"),
-        pytest.param(("--roi", "0,0,9,9"), "the region", id="region"),
-    ],
+    ("kept", "asked"), [(0, False), (1, False), (2, True), (7, False), (11, True)]
 )
+def test_goes_on_after_any_number_of_frames(
+    kept: int, asked: bool, cut: Cut, good: Verb, whole: Path
+) -> None:
+    words = cut(kept, asked=asked)
+    record = good(*words, "--json").json
+    assert record["frames"] == 12
+    assert record["frames_resumed"] == (kept - 1 if kept > 1 else 0)
+    assert_same_table(read_table(words[-1]).data, read_table(whole).data)
+
+
+def test_last_frame_of_an_interrupted_fit_is_done_again(
+    cut: Cut, good: Verb, whole: Path
+) -> None:
+    """A run that is asked to end analyses its last frame without the next one."""
+    zarr = pytest.importorskip("zarr")
+    words = cut(6, asked=True)
+    photons = zarr.open_group(str(words[-1]), mode="r+")["localizations"]["photons"]
+    last = int(LiveStoreReader(words[-1]).frames()["rows_end"][4])
+    photons[last:] = np.full(photons.shape[0] - last, 1e6, np.float32)
+    good(*words)
+    assert_same_table(read_table(words[-1]).data, read_table(whole).data)
+
+
 def test_other_settings_do_not_go_on(
-    words: tuple[object, ...],
-    what: str,
-    verb: Verb,
-    good: Verb,
-    model: Path,
-    movie: Path,
+    cut: Cut, verb: Verb, good: Verb, model: Path
 ) -> None:
-    out = movie.with_name("o.zarr")
-    good("fit", movie, "-m", model, "-o", out)
-    cut_short(out, out, 6, asked=False)
-    said = verb("fit", movie, "-m", model, "-o", out, *words)
-    assert said.code == 2
-    assert f"differs in {what};" in said.error
-    assert "--restart" in said.error
-    assert len(LiveStoreReader(out).frames()) == 6
-    restarted = good(
-        "fit", movie, "-m", model, "-o", out, *words, "--restart", "--json"
-    )
-    assert restarted.json["frames_resumed"] == 0
+    words = cut(6)
+    for other, what in (
+        (("--threshold", 0.6), "the threshold"),
+        (("--baseline", 90), "the camera facts"),
+        (("--frames", "0:11"), "the frames"),
+        (("--roi", "0,0,9,9"), "the region"),
+        (("-m", model.with_name("tiny_full.onnx")), "the model"),
+    ):
+        said = verb(*words, *other)
+        assert said.code == 2
+        assert f"differs in {what};" in said.error
+        assert "--restart" in said.error
+    assert len(LiveStoreReader(words[-1]).frames()) == 6
+    restarted = good(*words, "--threshold", 0.6, "--restart", "--json").json
+    assert (restarted["frames"], restarted["frames_resumed"]) == (12, 0)
 
 
-def test_other_movie_or_model_does_not_go_on(
-    verb: Verb, good: Verb, model: Path, movie: Path
-) -> None:
-    out = movie.with_name("o.zarr")
-    good("fit", movie, "-m", model, "-o", out)
-    cut_short(out, out, 6, asked=False)
-    said = verb("fit", movie, "-m", model.with_name("tiny_full.onnx"), "-o", out)
-    assert "differs in the model;" in said.error
-    os.utime(movie, ns=(1, 1))
-    said = verb("fit", movie, "-m", model, "-o", out)
+def test_changed_movie_does_not_go_on(cut: Cut, verb: Verb) -> None:
+    words = cut(6)
+    before = words[1].stat()
+    os.utime(words[1], ns=(1, 1))
+    try:
+        said = verb(*words)
+    finally:
+        os.utime(words[1], ns=(before.st_atime_ns, before.st_mtime_ns))
     assert said.code == 2
     assert "differs in the movie;" in said.error
 
 
 def test_whole_store_is_not_gone_on_with(
-    verb: Verb, good: Verb, model: Path, movie: Path
+    verb: Verb, whole: Path, model: Path, tmp_path: Path
 ) -> None:
     """The table could not be made from it, say: it holds results."""
-    out = movie.with_name("o.csv")
-    good("fit", movie, "-m", model, "-o", movie.with_name("o.csv.live.zarr"))
+    shutil.copytree(whole, tmp_path / "o.csv.live.zarr")
+    movie, out = whole.with_name("movie.npy"), tmp_path / "o.csv"
     said = verb("fit", movie, "-m", model, "-o", out)
     assert said.code == 2
     assert "blinkloop convert" in said.error
