@@ -295,6 +295,6 @@ def write_report(
 def fill(page: str, parts: dict[str, str]) -> str:
     """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
     for name, text in parts.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)", re.S)
-        page = pattern.sub(lambda found, text=text: found[1] + text + found[2], page)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+        page = pattern.sub(lambda found, t=text: f"{found[1]}{t}\n{found[2]}", page)
     return page
