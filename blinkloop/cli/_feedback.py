@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from blinkloop.runtime.protocols import Laser
     from blinkloop.schema import ModelCard
 
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # not generic before click 8.4
+
 __all__ = ["feedback_options", "make_loop"]
 
 _STALE_S, _DARK_AFTER_S = 2.0, 5.0
@@ -28,7 +32,7 @@ less than 4 frames/s."""
 _NOW = "now"
 
 
-class _Target(click.ParamType):
+class _Target(_ParamType):
     """A number, or the word now."""
 
     name = "float|now"
@@ -41,7 +45,7 @@ class _Target(click.ParamType):
         return click.FLOAT.convert(value, param, ctx)
 
 
-class _Region(click.ParamType):
+class _Region(_ParamType):
     """X,Y,WIDTH,HEIGHT in pixels of the chip."""
 
     name = "x,y,width,height"
@@ -185,7 +189,7 @@ def make_loop(
         settings = ControllerSettings(
             # "now" is copied from the first full average; until then nothing is done.
             target_per_um2=0.0 if isinstance(target, str) else target,
-            estimator=estimator,  # type: ignore[arg-type]
+            estimator=estimator,
             resolution=resolution,
             power_floor=kind.floor,
             stop_at_max_updates=at_max,
