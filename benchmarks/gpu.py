@@ -10,6 +10,9 @@ On the GPU, in an image that has PyTorch for CUDA 13 and cuDNN 9:
     pip install --no-index --find-links bring/wheels blinkloop onnxruntime-gpu onnx
     python benchmarks/gpu.py bring/ --json gpu.json
 
+Where TensorRT is there, engines beside the models are measured too: decode-size.tensorrt
+or decode-size.tensorrt-rtx beside decode-size.onnx (`blinkloop export --engine`).
+
 Everything is compared in one run with PyTorch's three-frame pass in fp32 (eager, no
 TF32). `--dry` runs all of it on the CPU with tiny sizes: it proves the script, not a
 speed. Backends that cannot run say why and are left out; nothing is made up for them.

@@ -160,7 +160,8 @@ def main() -> None:
         seconds = measure(steps, repetitions)
 
     print(
-        f"{name}, {given.backend}, {height}x{width} px, {given.frames_per_call} frames per call, "
+        f"{name}, {given.backend}, {height}x{width} px, "
+        f"{given.frames_per_call} frames per call, "
         f"{given.threads} threads, {repetitions} repetitions; onnxruntime "
         f"{onnxruntime.__version__}, torch {torch.__version__}, "
         f"{platform.processor() or platform.machine()}"
