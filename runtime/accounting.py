@@ -20,7 +20,14 @@ from dataclasses import dataclass
 from blinkloop.errors import DeviceError
 from blinkloop.runtime.records import Gap
 
-__all__ = ["ANALYSIS_FAILED", "LOST", "LOST_AT_END", "Account", "Ledger"]
+__all__ = [
+    "ANALYSIS_FAILED",
+    "LOST",
+    "LOST_AT_END",
+    "Account",
+    "Ledger",
+    "missing_by_stage",
+]
 
 LOST = "lost: the source's frame numbers jump"
 LOST_AT_END = "lost: after the last frame, as the source says"
@@ -52,6 +59,19 @@ class Account:
     gaps: tuple[Gap, ...]
     problems: tuple[str, ...]
     end: int
+
+
+def missing_by_stage(gaps: Sequence[Gap]) -> dict[str, int]:
+    """Frames missing per stage of the way of a frame: core, handover, analysis."""
+    counts = {"core": 0, "handover": 0, "analysis": 0}
+    for gap in gaps:
+        if gap.reason.startswith("lost"):
+            counts["core"] += gap.count
+        elif gap.reason == ANALYSIS_FAILED:
+            counts["analysis"] += gap.count
+        else:
+            counts["handover"] += gap.count
+    return counts
 
 
 class Ledger:

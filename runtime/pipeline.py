@@ -308,6 +308,7 @@ class Pipeline:
             files=self._writer.files,
             failure=control.failure,
             warnings=control.warnings,
+            frames_unwritten=self._writer.unwritten,
             writer_waits=self._writer.waits,
             writer_wait_s=self._writer.wait_s,
         )

@@ -84,6 +84,8 @@ class RunReport:
         Why the run ended.
     ring_frames, ring_high_water
         Room of the hand-over, and the most it held.
+    frames_unwritten
+        Frames whose results did not reach every sink, because one failed or hung.
     writer_waits, writer_wait_s
         How often, and how long in all, the analysis waited for the sinks.
     extra
@@ -106,6 +108,7 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     ring_frames: int = 0
     ring_high_water: int = 0
+    frames_unwritten: int = 0
     writer_waits: int = 0
     writer_wait_s: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -125,6 +125,7 @@ def run_live(
         Of the pipeline.
     """
     from blinkloop.runtime import LiveStore, Pipeline
+    from blinkloop.runtime.sinks import EventLog
 
     store = folder / "localizations.zarr"
     observers: list[Observer] = [loop]
@@ -137,7 +138,7 @@ def run_live(
             pipeline = Pipeline(
                 source,
                 session.localizer,
-                [LiveStore(store)],
+                [LiveStore(store), EventLog(folder / "events.csv")],
                 observers,
                 settings,
                 meta={**session.meta, **(meta or {})},
@@ -154,6 +155,8 @@ def run_live(
     warnings = [*report.warnings, *full_tables(report, session)]
     try:
         files, table = _tables(store, folder, warnings)
+        if "events" in report.files:
+            files["events"] = report.files["events"]
     except KeyboardInterrupt:
         note(f"interrupted: {report.localizations} localizations are saved in {store}")
         raise
@@ -189,8 +192,14 @@ def _tables(
 
 def live_record(run: LiveRun, session: Session, **more: Any) -> dict[str, Any]:
     """The keys of `run --json`, `replay --json` and `demo --json`."""
+    from blinkloop.runtime.accounting import missing_by_stage
+
     gaps = run.report.gaps
     record = run.report.to_dict()
+    record["frames_missing"] = {
+        **missing_by_stage(gaps),
+        "writer": run.report.frames_unwritten,
+    }
     # The gaps of a long run belong into its report file, not onto the screen.
     record["gaps"] = len(gaps)
     return {

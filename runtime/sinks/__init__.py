@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from blinkloop.runtime.sinks.events import EVENT_COLUMNS, EventLog
 from blinkloop.runtime.sinks.frame_range import FrameRangeSink
 from blinkloop.runtime.sinks.memory import MemorySink
 from blinkloop.runtime.sinks.store_reader import LiveStoreReader, read_live_store
@@ -12,6 +13,8 @@ from blinkloop.runtime.sinks.writer import SinkWriter
 from blinkloop.runtime.sinks.zarr_store import LiveStore
 
 __all__ = [
+    "EVENT_COLUMNS",
+    "EventLog",
     "FrameRangeSink",
     "LiveStore",
     "LiveStoreReader",

@@ -61,6 +61,7 @@ class SinkWriter:
         self.waits = 0
         self.wait_s = 0.0
         self.unwritten = 0
+        self._wanted = 0
 
     @property
     def fill(self) -> int:
@@ -81,6 +82,7 @@ class SinkWriter:
                 self._discard_all()
                 raise
             self._opened.append(sink)
+        self._wanted = len(self._opened)
         self._thread = Worker("writer", self._write)
         self._thread.start()
 
@@ -148,6 +150,8 @@ class SinkWriter:
                 self._each("gap", item)
             elif item:
                 self._each("write", item)
+                if len(self._opened) < self._wanted:
+                    self.unwritten += len(item)
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + _TICK_S
                 self._each("tick")

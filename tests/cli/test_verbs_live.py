@@ -38,6 +38,12 @@ def check_record(record: dict[str, Any]) -> None:
     assert all(Path(path).exists() for path in record["files"].values())
     report = json.loads(Path(record["files"]["report"]).read_text())
     assert report["frames_seen"] == record["frames_seen"]
+    missing = record["frames_missing"]
+    assert missing["core"] == record["frames_lost"]
+    assert missing["handover"] + missing["analysis"] == record["frames_skipped"]
+    assert missing["writer"] == 0
+    events = Path(record["files"]["events"]).read_text().splitlines()
+    assert f"seen {record['frames_seen']}," in events[-1]
     table = read_table(record["files"]["store"])
     assert len(table) == record["localizations"]
     for kind in ("picasso", "thunderstorm"):
