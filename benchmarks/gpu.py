@@ -10,7 +10,7 @@ On the GPU, in an image that has PyTorch for CUDA 13 and cuDNN 9:
     pip install --no-index --find-links bring/wheels blinkloop onnxruntime-gpu onnx
     python benchmarks/gpu.py bring/ --json gpu.json
 
-Where TensorRT is there, engines beside the models are measured too: decode-size.tensorrt
+Where TensorRT is there, engines beside the models are measured: decode-size.tensorrt
 or decode-size.tensorrt-rtx beside decode-size.onnx (`blinkloop export --engine`).
 
 Everything is compared in one run with PyTorch's three-frame pass in fp32 (eager, no
