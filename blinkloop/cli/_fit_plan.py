@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FitPlan", "Wanted", "frame_range", "parse_region", "parse_tile"]
 
-_MEMORY_MB = 512
+_MEMORY_MB = 384
 _DEVICE_MEMORY_MB = 8192
-_RAW_BYTES = 192 * 2**20
+_RAW_BYTES = 96 * 2**20
 _MOST_FRAMES = 64
 _CPU_FILL_PX = 2**18
 """A CPU gains nothing from more pixels per call; the memory for them is better free."""

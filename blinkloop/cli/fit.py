@@ -81,7 +81,7 @@ __all__ = ["Fit", "command", "fit_movie"]
     "--memory",
     type=FiniteRange(0, min_open=True),
     metavar="MB",
-    help="Memory for the network; default: 512 on a CPU, 8192 on a GPU.",
+    help="Memory for the network; default: 384 on a CPU, 8192 on a GPU.",
 )
 @click.option("--overwrite", is_flag=True, help="Allow replacing OUT.")
 @click.option(
