@@ -65,6 +65,8 @@ def gather(
                 "frames": condition.frames,
                 "tool": tool.split("-")[0],
                 "version": record["version"],
+                "model": record.get("model"),
+                "model_sha256": record.get("model_sha256"),
                 **{name: found.get(name) for name in NUMBERS},
                 f"{goal}_95": interval.get(goal),
                 "seconds": record.get("seconds"),
@@ -278,7 +280,9 @@ def write_report(
         writer.writeheader()
         writer.writerows(rows)
     versions = ", ".join(dict.fromkeys(row["version"] for row in rows))
-    parts = {"versions": f"Versions: {versions}.", "verdict": verdict(rows)}
+    networks = {f"{r['model']} ({r['model_sha256'][:12]})" for r in rows if r["model"]}
+    said = f"Versions: {versions}. Network: {', '.join(sorted(networks))}."
+    parts = {"versions": said, "verdict": verdict(rows)}
     sets = [s for s in SETS if any(row["set"] == s for row in rows)]
     for dimensions in sets:
         parts[f"table-{dimensions}"] = markdown_table(rows, dimensions)
