@@ -215,7 +215,7 @@ def test_stop_leaves_the_mda_alone(demo_core) -> None:
 
 @pytest.fixture
 def python_camera(demo_core):
-    """A Python camera of odd size; a ring of 1 MiB is no whole number of frames."""
+    """A Python camera of odd size, in a ring of 50 and a half of its frames."""
     from pymmcore_plus.experimental.unicore import CameraDevice
 
     class Counter(CameraDevice):
@@ -243,7 +243,7 @@ def python_camera(demo_core):
     demo_core.initializeDevice("Counter")
     demo_core.setCameraDevice("")
     demo_core.setCameraDevice("Counter")
-    demo_core.setCircularBufferMemoryFootprint(1)
+    demo_core.setCircularBufferMemoryFootprint(50.5 * 33 * 47 * 2 / 2**20)
     yield demo_core
     demo_core.setCameraDevice("")
     demo_core.unloadDevice("Counter")
@@ -255,9 +255,17 @@ def test_every_frame_of_a_python_camera(python_camera) -> None:
     values: list[int] = []
     source.start()
     held = python_camera.getBufferTotalCapacity()
-    frames = 2 * held + 50
+    frames = 3 * held + 50
+
+    def hesitant(image, event, meta) -> None:
+        # Frames wait in the ring, also while it wraps.
+        if event.index["t"] % 25 == 0:
+            time.sleep(0.02)
+
+    python_camera.mda.events.frameReady.connect(hesitant)
     with running(python_camera, plan(frames)):
         indices = take(source, lambda f: values.append(int(f.pixels[32, 46])))
+    python_camera.mda.events.frameReady.disconnect(hesitant)
     np.testing.assert_array_equal(indices, np.arange(frames))
     np.testing.assert_array_equal(values, np.arange(frames))
     assert source.lost == 0
