@@ -6,11 +6,12 @@ memory, so that every frame is analysed three times.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blinkloop.runtime.camera_maps import make_camera_maps
+from blinkloop.optics import Camera
 from blinkloop.schema import ModelCard
 from blinkloop.training.detection import (
     count_variance,
@@ -45,9 +46,10 @@ class ThreeFrames(nn.Module):
         super().__init__()
         self.network = network
         self.card = card
-        maps = make_camera_maps(card.camera)
-        self.offset_adu = float(maps.offset_adu[0, 0])
-        self.photons_per_adu = float(maps.photons_per_adu[0, 0])
+        # Photons are linear in ADU: two points give both constants.
+        dark, bright = Camera(card.camera).backward(np.array([0.0, 1.0])).tolist()
+        self.photons_per_adu = bright - dark
+        self.offset_adu = -dark / self.photons_per_adu
         scale = torch.tensor(physical_scale(card.scaling)).reshape(1, -1, 1, 1)
         self.register_buffer("scale", scale)
 
