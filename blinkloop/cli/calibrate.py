@@ -310,4 +310,4 @@ def _say_recipe(out: Path, record: dict[str, Any]) -> None:
     say: Callable[[str], None] = click.echo
     for line in lines:
         say(line)
-    next_step("blinkloop", "train", "recipe.yaml", "-o", "runs/mine")
+    next_step("blinkloop", "prefit", "movie.tif", "-o", "recipe.yaml", "--psf", out)

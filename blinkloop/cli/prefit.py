@@ -111,7 +111,9 @@ def command(
         camera.settings,
         psf=None
         if calibration is None or psf_file is None
-        else calibration.settings(psf_file),
+        else calibration.settings(psf_file).model_copy(
+            update={"file": _seen_from(out.parent, psf_file)}
+        ),
         name=out.stem,
         description=f"Measured by blinkloop prefit on {movie.name}: "
         f"{measured.frames} frames, {measured.fits} fits.",
@@ -150,6 +152,14 @@ def _psf(path: Path) -> PsfCalibration:
         # Frames are what the camera gives; the file says they are mirrored in it.
         return calibration.mirrored()
     return calibration
+
+
+def _seen_from(folder: Path, file: Path) -> str:
+    """How a recipe in `folder` names a file, wherever it is trained from."""
+    whole, base = file.resolve(), folder.resolve()
+    if whole.is_relative_to(base):
+        return whole.relative_to(base).as_posix()
+    return str(whole)
 
 
 def _camera(

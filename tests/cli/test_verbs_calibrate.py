@@ -43,7 +43,7 @@ def test_beads_to_psf(good: Verb, beads: Path) -> None:
     said = good("calibrate", beads, "-o", out, *STEP)
     assert "beads used, not used                  2, 0" in said.out
     assert "  kind: spline\n  file: psf.h5\n" in said.out
-    assert said.err.splitlines()[-1].startswith("next: blinkloop train ")
+    assert said.err.splitlines()[-1].startswith("next: blinkloop prefit ")
     assert out.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
     made = read_psf(out)
     assert made.pixel_size_nm == 100

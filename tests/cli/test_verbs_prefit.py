@@ -152,7 +152,7 @@ def test_prefit_with_a_psf_of_another_pixel_size(
     verb: Verb, good: Verb, blinking: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("h5py")
-    from blinkloop.psf_file import PsfCalibration, write_psf
+    from blinkloop.psf_file import PsfCalibration, load_psf, write_psf
     from blinkloop.training.calibration.spline_fit import spline_coefficients
 
     z = (5 - np.arange(11)) * 100.0
@@ -176,6 +176,13 @@ def test_prefit_with_a_psf_of_another_pixel_size(
     assert recipe.camera.pixel_size_nm == 120
     assert recipe.psf.kind == "spline"
     assert recipe.psf.z_range_nm == (-300, 300)
+    # Named as seen from the recipe, not from where the command was typed.
+    assert recipe.psf.file == "psf.h5"
+    load_psf(recipe.psf, folder=tmp_path)
+    (tmp_path / "recipes").mkdir()
+    other = tmp_path / "recipes" / "r.yaml"
+    good("prefit", blinking, "-o", other, "--psf", file, *FLAGS, "--frames", 60)
+    assert Recipe.load(other).psf.file == str(file.resolve())
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data (real movies)")

@@ -84,6 +84,8 @@ def make_recipe(
         "camera_variation": None,
         "network_units": None,
         "sample": sample.model_dump(),
+        # The machine that trains is not the base recipe's.
+        "schedule": base.schedule.model_dump() | {"precision": "auto"},
     }
     return Recipe.model_validate(data)
 
