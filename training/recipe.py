@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from math import isclose
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,19 @@ __all__ = [
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _alike(key: str) -> str:
+    """A hint at the key that was meant."""
+    parts = (Recipe, Architecture, CameraSettings, GaussianPsfSettings)
+    known = {
+        name
+        for part in (*parts, SplinePsfSettings, CameraVariation, SampleSettings)
+        for name in part.model_fields
+    }
+    known |= {*LossSettings.model_fields, *ScheduleSettings.model_fields}
+    near = get_close_matches(key, sorted(known), 1)
+    return f" (was {near[0]} meant?)" if near else ""
 
 
 class LossSettings(_Strict):
@@ -164,6 +178,11 @@ class Recipe(_Strict):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "recipe"
+            if first["type"] == "extra_forbidden":
+                raise InputError(
+                    f"recipe {path}: {where}: there is no such key"
+                    f"{_alike(str(first['loc'][-1]))}; correct or remove it"
+                ) from error
             raise InputError(
                 f"recipe {path}: {where}: {first['msg']} (got {first['input']!r:.60})"
             ) from error

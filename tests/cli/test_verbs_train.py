@@ -75,7 +75,7 @@ def test_train_resumes_and_the_result_is_exported_and_verified(
     [
         (None, "cannot be read"),
         (b"\xff\xfe\x00\xb6", "it is not text"),
-        (b"a: 3", "a: Extra inputs"),
+        (b"sead: 3", "sead: there is no such key (was seed meant?); correct"),
         (b"a: [", "not valid YAML"),
     ],
     ids=["missing", "binary", "unknown key", "not YAML"],
