@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from blinkloop.evaluation import Condition, Localize, Localized, Measurement
     from blinkloop.metrics import Rules
     from blinkloop.runtime import Frame, Localizer, ModelFile
-    from blinkloop.schema import CameraSettings
+    from blinkloop.schema import CameraSettings, ModelCard
 
 __all__ = ["Asked", "evaluate_movie", "evaluate_simulation"]
 
@@ -99,7 +99,9 @@ def evaluate_simulation(path: Path, asked: Asked) -> dict[str, Any]:
     ]
     model = read_model(path)
     card = model.card
-    condition = condition_of(card, camera=_camera(asked.camera, model), **asked.psf)
+    condition = condition_of(
+        card, camera=_camera(asked.camera, model), **_psf(path, card, asked.psf)
+    )
     edges = z_edges(condition.z_range_nm, asked.z_bins)
     threshold = asked.threshold_of(model)
     localizing = _Localizing(model, threshold)
@@ -292,6 +294,22 @@ def _checked(kind: type[BaseModel], values: Mapping[str, Any]) -> Any:
             f"evaluate: {first['loc'][0]} = {first['input']} cannot be used: "
             f"{first['msg']}"
         ) from error
+
+
+def _psf(path: Path, card: ModelCard, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The PSF that was asked for; a measured one may lie beside the model file."""
+    file = getattr(card.psf, "file", None)
+    if file is None or given.get("psf_file") is not None:
+        return dict(given)
+    places = [path.parent / file, Path(file)]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        raise InputError(
+            f"the model {card.name!r} was trained with the measured PSF {file}, which "
+            f"is not beside the model, nor where it was; give it with --psf FILE (the "
+            f"run folder has a copy)"
+        )
+    return {**given, "psf_file": found[0]}
 
 
 def _camera(flags: CameraFlags, model: ModelFile) -> CameraSettings | None:

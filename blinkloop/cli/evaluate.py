@@ -240,7 +240,17 @@ def command(
     from blinkloop.cli._evaluation_show import show_evaluation
 
     show_evaluation(result)
-    next_step("blinkloop", "demo", "-m", model)
+    if _measured_psf(path):
+        # The virtual microscope has no measured PSF.
+        next_step("blinkloop", "fit", "movie.tif", "-m", model, "-o", "locs.hdf5")
+    else:
+        next_step("blinkloop", "demo", "-m", model)
+
+
+def _measured_psf(path: Path) -> bool:
+    from blinkloop.runtime import read_model
+
+    return read_model(path).card.psf.kind == "spline"
 
 
 def _rules(given: dict[str, Any]) -> Rules:
