@@ -32,7 +32,7 @@ read = BlockMovie.read
 def slow(self, start, stop):
     parts = []
     for i in range(start, stop):
-        time.sleep(0.01)
+        time.sleep(0.04)
         parts.append(read(self, i, i + 1))
     import numpy
     return numpy.concatenate(parts)
@@ -44,7 +44,7 @@ del BlockMovie.read_rows
 from blinkloop.cli import main
 main(sys.argv[1:])
 """
-"""A child whose disk gives 100 frames a second, so that a kill comes in between."""
+"""A child whose disk gives 25 frames a second, so that a kill comes in between."""
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_killed_fit_goes_on(
 ) -> None:
     out = tmp_path / name
     store = out if out.suffix == ".zarr" else tmp_path / f"{name}.live.zarr"
-    words = ("fit", longer, "-m", model, "-o", out, "--json")
+    words = ("fit", longer, "-m", model, "-o", out, "--json", "--batch", 16)
     kill_in_between(store, *words)
     before = len(LiveStoreReader(store).frames())
     assert 0 < before < 240
