@@ -27,24 +27,17 @@ from blinkloop.runtime.sinks import LiveStoreReader
 Frames = npt.NDArray[np.uint16]
 SLOW = """
 import sys, time
-from blinkloop.integrations.movies.blocks import BlockMovie
-read = BlockMovie.read
-def slow(self, start, stop):
-    parts = []
-    for i in range(start, stop):
-        time.sleep(0.04)
-        parts.append(read(self, i, i + 1))
-    import numpy
-    return numpy.concatenate(parts)
-BlockMovie.read = slow
-BlockMovie.read_rows = None
-from blinkloop.integrations.movies import region, source
-source._BLOCK_BYTES = 4096
-del BlockMovie.read_rows
+from blinkloop.integrations.movies.source import MovieSource
+quick = MovieSource.frames
+def slow(self):
+    for frame in quick(self):
+        time.sleep(0.02)
+        yield frame
+MovieSource.frames = slow
 from blinkloop.cli import main
 main(sys.argv[1:])
 """
-"""A child whose disk gives 25 frames a second, so that a kill comes in between."""
+"""A child whose disk gives 50 frames a second, so that a kill comes in between."""
 
 
 @pytest.fixture
