@@ -25,9 +25,29 @@ from blinkloop.schema import (
 )
 from blinkloop.training.recipe import Recipe
 
-__all__ = ["camera_of", "draw_camera", "draw_psf", "footprint_px", "psf_of"]
+__all__ = [
+    "camera_of",
+    "check_files",
+    "draw_camera",
+    "draw_psf",
+    "footprint_px",
+    "psf_of",
+]
 
 Floats = npt.NDArray[np.float64]
+
+
+def check_files(recipe: Recipe, folder: Path) -> None:
+    """Read what the recipe names, before a run is begun.
+
+    Raises
+    ------
+    InputError
+        A PSF file or camera maps are missing, are others, or cannot be used.
+    """
+    rng = np.random.default_rng(0)
+    psf_of(recipe.psf, rng, 1, 1, folder)
+    camera_of(recipe, rng, 1, 1, folder)
 
 
 def psf_of(

@@ -29,6 +29,7 @@ from blinkloop.training.checkpoint import (
 )
 from blinkloop.training.denormals import denormals_are_zero
 from blinkloop.training.distributed import ALONE, Ranks
+from blinkloop.training.microscopes import check_files
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.progress import Progress
 from blinkloop.training.recipe import Recipe
@@ -99,6 +100,8 @@ class Trainer:
             recipe, weights, self.notes = fine_tuned(start, recipe)
             source = start.source
         simulator = Simulator(recipe, base)
+        if batches is None:
+            check_files(recipe, base)  # while there is no run folder yet
         self._make = batches or (lambda i, stream: simulator.batch(i, stream=stream))
         recipe = self._decided(recipe, place)
         if finish_in is not None:

@@ -92,6 +92,28 @@ def test_train_refuses_a_recipe(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (
+            "psf: {kind: spline, file: no.h5, pixel_size_nm: 100, "
+            "z_range_nm: [-300, 300]}",
+            "no such PSF file",
+        ),
+        ("{camera: {kind: scmos}, camera_maps: no.npz}", "no.npz"),
+    ],
+)
+def test_a_missing_file_leaves_no_run_behind(
+    text: str, match: str, verb: Verb, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    said = verb("train", path, "-o", tmp_path / "run")
+    assert said.code == 2
+    assert match in said.error
+    assert not (tmp_path / "run").exists()
+
+
 def test_train_refuses_a_file_as_folder_and_an_unknown_device(
     verb: Verb, recipe: Path, tmp_path: Path
 ) -> None:
