@@ -97,7 +97,7 @@ class PixelCheck:
         share = self.saturated / self.seen
         if share > _SATURATED_SHARE:
             raise InputError(
-                f"{100 * share:.2g} % of the pixels are saturated (at {adu.max():g} "
+                f"{100 * share:.3g} % of the pixels are saturated (at {adu.max():g} "
                 f"ADU), so photons cannot be counted; record with less light, less "
                 f"gain or a shorter exposure"
             )
