@@ -47,7 +47,9 @@ _OF_BEADS = (
     help="PSF file to write (.h5); a picture is written beside it.",
 )
 @click.option("--dz-nm", type=float, help="Step of the stage between slices in nm.")
-@click.option("--roi-px", type=int, help="Window around a bead, odd; default: found.")
+@click.option(
+    "--roi-px", type=int, help="Window around a bead in px, odd; default: found."
+)
 @click.option(
     "--focus",
     default=None,

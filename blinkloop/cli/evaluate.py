@@ -127,7 +127,7 @@ _SIMULATION_ONLY = (
     "--psf",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Calibration of a measured PSF, if it is not where the card says.",
+    help="PSF file of 'calibrate', if not beside the model.",
 )
 @click.option(
     "--psf-sigma-px", type=FiniteRange(min=0, min_open=True), help="Width in focus."

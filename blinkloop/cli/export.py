@@ -125,7 +125,16 @@ def command(
     if "origin" in card.provenance:  # imported: its PSF's file may be elsewhere
         next_step("blinkloop", "verify", out)
     else:
-        next_step("blinkloop", "evaluate", out, "--write-card")
+        next_step("blinkloop", "evaluate", out, *_psf(run, card), "--write-card")
+
+
+def _psf(run: Path, card: ModelCard) -> tuple[object, ...]:
+    """The run's copy of a measured PSF, which `evaluate` may not find by itself."""
+    file = getattr(card.psf, "file", None)
+    folder = run if run.is_dir() else run.parent
+    if file is None or not (folder / file).is_file():
+        return ()
+    return ("--psf", folder / file)
 
 
 def _export(

@@ -119,6 +119,23 @@ def test_card_gets_the_short_numbers(good: Verb, model: Path, tmp_path: Path) ->
     assert len(json.dumps(entry)) < 6000
 
 
+def test_a_measured_psf_is_looked_for_beside_the_model(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from blinkloop.cli._evaluation import _psf
+    from blinkloop.errors import InputError
+
+    card = SimpleNamespace(name="mine", psf=SimpleNamespace(file="psf.h5"))
+    model = tmp_path / "mine.onnx"
+    given = {"psf_file": None}
+    with pytest.raises(InputError, match="give it with --psf FILE"):
+        _psf(model, card, given)
+    (tmp_path / "psf.h5").touch()
+    assert _psf(model, card, given)["psf_file"] == tmp_path / "psf.h5"
+    other = {"psf_file": tmp_path / "other.h5"}
+    assert _psf(model, card, other) == other
+
+
 def test_a_model_of_a_range_of_psfs(good: Verb, model: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(str(model))
