@@ -71,7 +71,7 @@ def measure(
     kind = TYPES[schedule.precision]
 
     def prepared(batch: Any) -> tuple[torch.Tensor, Targets]:
-        targets = to_targets(batch, scaling, recipe.sample.photons_floor)
+        targets = to_targets(batch, recipe)
         moved = (targets.frame, targets.position, targets.background)
         frames = scaled_frames(batch, scaling).to(device)
         return frames, Targets(*(value.to(device) for value in moved))

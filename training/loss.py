@@ -40,16 +40,28 @@ class Targets:
         (E, 4): photons, x px, y px, z.
     background
         (N, H, W).
+    weight
+        (N,) how much each frame counts; None: all alike.
     """
 
     frame: Tensor
     position: Tensor
     background: Tensor
+    weight: Tensor | None = None
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        return Targets(
+            self.frame.to(device),
+            self.position.to(device),
+            self.background.to(device),
+            None if self.weight is None else self.weight.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """Each (N,): a term of every frame, before averaging."""
+    """Each (N,): a term of every frame, weighted, before averaging."""
 
     count: Tensor
     occupancy: Tensor
@@ -116,7 +128,10 @@ def localization_loss(
         )
         location = location.index_add(0, targets.frame, -per_emitter)
     background = ((maps[:, 9] - targets.background) ** 2).sum((1, 2))
-    return LossTerms(count, occupancy, location, background)
+    weight = torch.ones_like(mean) if targets.weight is None else targets.weight
+    return LossTerms(
+        count * weight, occupancy * weight, location * weight, background * weight
+    )
 
 
 def _location(

@@ -65,6 +65,15 @@ class LossSettings(_Strict):
     window_px: int = Field(
         5, ge=0, description="Pixels this far from an emitter may explain it; 0 = all."
     )
+    crowding_power: float = Field(
+        0.0,
+        ge=0,
+        description="A frame of density D counts (1 + D / crowding_density_per_um2)^"
+        "-power: with 0 every emitter counts alike and dense frames hold most of them.",
+    )
+    crowding_density_per_um2: float = Field(
+        0.25, gt=0, description="Density from which frames count less."
+    )
 
 
 class Recipe(_Strict):

@@ -47,11 +47,14 @@ class Batch:
         `EMITTER_DTYPE` rows with `frame` = movie * T + frame in the movie; all whose
         light is in the frames, also outside the field or below the photon floor. For a
         network without z (z range (0, 0)), z is 0, wherever the emitter was drawn.
+    density_per_um2
+        (S,) mean density each movie was drawn with; None: not known.
     """
 
     frames: Any
     background: npt.NDArray[np.float32]
     emitters: npt.NDArray[np.void]
+    density_per_um2: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ def simulate_movies(
     background = scene.background
     if scene.frame_background is not None:
         background = scene.frame_background
-    return Batch(frames, background, scene.emitters)
+    return Batch(frames, background, scene.emitters, conditions.density_per_um2)
 
 
 def _visible(

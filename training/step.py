@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from blinkloop.training.distributed import Ranks
-from blinkloop.training.loss import Targets, localization_loss
+from blinkloop.training.loss import localization_loss
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.progress import LOSS_TERMS
 from blinkloop.training.recipe import Recipe
@@ -170,12 +170,7 @@ class TrainingStep:
     ) -> tuple[Tensor, list[float], list[float]]:
         """Loss of this process; terms, location and emitters of all; what was told."""
         frames = scaled_frames(batch, self._scaling).to(self._device)
-        targets = to_targets(batch, self._scaling, self._recipe.sample.photons_floor)
-        targets = Targets(
-            targets.frame.to(self._device),
-            targets.position.to(self._device),
-            targets.background.to(self._device),
-        )
+        targets = to_targets(batch, self._recipe).to(self._device)
         with self._autocast():
             heads = self._heads(frames)
         p, position, sigma, background = (head.float() for head in heads)

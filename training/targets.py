@@ -9,6 +9,7 @@ from torch import Tensor
 
 from blinkloop.schema import Scaling
 from blinkloop.training.loss import Targets
+from blinkloop.training.recipe import LossSettings, Recipe
 from blinkloop.training.simulate import Batch
 
 __all__ = ["in_field", "scaled_frames", "to_targets"]
@@ -30,8 +31,9 @@ def scaled_frames(batch: Batch, scaling: Scaling) -> Tensor:
     return (frames - scaling.input_offset_photons) / scaling.input_scale_photons
 
 
-def to_targets(batch: Batch, scaling: Scaling, photons_floor: float) -> Targets:
+def to_targets(batch: Batch, recipe: Recipe) -> Targets:
     """Targets of the inner frames 1 .. T - 2 of every movie, movie by movie."""
+    scaling, photons_floor = recipe.scaling(), recipe.sample.photons_floor
     _, length, height, width = batch.frames.shape
     rows = batch.emitters
     movie, frame = np.divmod(rows["frame"], length)
@@ -56,4 +58,18 @@ def to_targets(batch: Batch, scaling: Scaling, photons_floor: float) -> Targets:
         torch.from_numpy(index.astype(np.int64)),
         torch.from_numpy(position.astype(np.float32)),
         torch.from_numpy(background / np.float32(scaling.background_max)),
+        _weights(batch, recipe.loss, length - 2),
     )
+
+
+def _weights(batch: Batch, settings: LossSettings, frames: int) -> Tensor | None:
+    """(S frames,) (1 + D / D0)^-a; None when all frames count alike.
+
+    Of the density that a movie was drawn with, not of the emitters that happen to be in
+    a frame: a weight that knows the truth would teach a wrong number.
+    """
+    if settings.crowding_power == 0 or batch.density_per_um2 is None:
+        return None
+    relative = batch.density_per_um2 / settings.crowding_density_per_um2
+    weight = (1.0 + relative) ** -settings.crowding_power
+    return torch.from_numpy(np.repeat(weight, frames).astype(np.float32))

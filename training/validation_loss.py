@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from blinkloop.training.loss import Targets, localization_loss
+from blinkloop.training.loss import localization_loss
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.progress import LOSS_TERMS
 from blinkloop.training.recipe import Recipe
@@ -54,12 +54,7 @@ class ValidationLoss:
         sums = torch.zeros(len(LOSS_TERMS), dtype=torch.float64)
         for number in range(self.batches):
             batch = simulator.batch(number, stream=_STREAM)
-            targets = to_targets(batch, scaling, recipe.sample.photons_floor)
-            targets = Targets(
-                targets.frame.to(device),
-                targets.position.to(device),
-                targets.background.to(device),
-            )
+            targets = to_targets(batch, recipe).to(device)
             outputs = heads(scaled_frames(batch, scaling).to(device))
             maps = network.activate(*outputs)
             terms = localization_loss(

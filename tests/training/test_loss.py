@@ -137,3 +137,15 @@ def test_z_does_not_count_in_two_dimensions() -> None:
         localization_loss(m, targets, OFFICIAL).location for m in (maps, other)
     )
     assert float(off) > float(solid) + 100
+
+
+def test_weights_scale_every_term_of_their_frame(golden: dict[str, np.ndarray]) -> None:
+    maps, plain = golden_case(golden)
+    weight = torch.linspace(0.25, 2.0, len(maps))
+    weighted = Targets(plain.frame, plain.position, plain.background, weight)
+    logit = torch.logit(maps.transpose(2, 3)[:, :1].clamp(1e-6, 1 - 1e-6))
+    ours = localization_loss(maps.transpose(2, 3), plain, LossSettings(), logit)
+    got = localization_loss(maps.transpose(2, 3), weighted, LossSettings(), logit)
+    for name in ("count", "occupancy", "location", "background"):
+        torch.testing.assert_close(getattr(got, name), weight * getattr(ours, name))
+    assert got.total() != ours.total()

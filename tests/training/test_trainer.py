@@ -228,7 +228,7 @@ def test_targets_are_in_the_field_and_bright() -> None:
     rows = batch.emitters
     outside = (rows["x_px"] < -0.5) | (rows["y_px"] > 23.5)
     assert outside.any(), "light from outside the frame is part of the simulation"
-    targets = to_targets(batch, recipe.scaling(), recipe.sample.photons_floor)
+    targets = to_targets(batch, recipe)
     xy = targets.position[:, 1:3].numpy()
     assert len(xy)
     assert ((xy >= -0.5) & (xy < 23.5)).all()
@@ -236,3 +236,19 @@ def test_targets_are_in_the_field_and_bright() -> None:
     assert photons.min() >= recipe.sample.photons_floor * 0.999
     assert int(targets.frame.max()) < 8 * recipe.schedule.targets_per_movie
     assert targets.background.shape == (16, 24, 24)
+
+
+def test_dense_movies_count_less_by_the_density_they_were_drawn_with() -> None:
+    recipe = tiny(batch=6, targets_per_movie=3)
+    assert to_targets(Simulator(recipe).batch(0), recipe).weight is None
+    loss = recipe.loss.model_copy(
+        update={"crowding_power": 0.5, "crowding_density_per_um2": 0.2}
+    )
+    crowded = recipe.model_copy(update={"loss": loss})
+    batch = Simulator(crowded).batch(0)
+    weight = to_targets(batch, crowded).weight
+    assert weight is not None
+    assert batch.density_per_um2 is not None
+    drawn = np.repeat(batch.density_per_um2, 3)
+    assert len(np.unique(drawn)) > 3
+    np.testing.assert_allclose(weight, np.sqrt(0.2 / (0.2 + drawn)), rtol=1e-6)
