@@ -35,12 +35,15 @@ class StartWeights:
         Its network units.
     source
         Where it is from, for people and the record of the run.
+    three_dimensional
+        Whether it has learned z.
     """
 
     weights: Mapping[str, Tensor]
     architecture: Architecture
     scaling: Scaling
     source: str
+    three_dimensional: bool = True
 
 
 def start_from_run(path: Path) -> StartWeights:
@@ -55,7 +58,11 @@ def start_from_run(path: Path) -> StartWeights:
     state = load_checkpoint(file)
     recipe = recipe_of(state, file)
     return StartWeights(
-        state["averaged"], recipe.architecture, recipe.scaling(), str(path)
+        state["averaged"],
+        recipe.architecture,
+        recipe.scaling(),
+        str(path),
+        recipe.three_dimensional,
     )
 
 
@@ -95,10 +102,14 @@ def fine_tuned(
             f"train it again"
         )
     weights = {name: value.detach().clone() for name, value in start.weights.items()}
-    needed, update, said = recipe.scaling(), dict[str, Any](), []
+    needed, update, said = recipe.scaling(), dict[str, Any](), list[str]()
+    if recipe.three_dimensional and not start.three_dimensional:
+        _forget_z(weights, wanted.stem_stride**2)
+        update["z_max_nm"] = needed.z_max_nm
+        said.append("z was not learned there: its heads begin anew")
     for unit in ("photons_max", "z_max_nm", "background_max"):
         old, new = getattr(start.scaling, unit), getattr(needed, unit)
-        if new > old:
+        if new > old and unit not in update:
             _rescale(weights, unit, old / new, wanted.stem_stride**2)
             update[unit] = new
             said.append(f"{unit} grows from {old:.6g} to {new:.6g}; first guesses only")
@@ -106,6 +117,14 @@ def fine_tuned(
     if units == needed:
         return recipe, weights, said
     return recipe.model_copy(update={"network_units": units}), weights, said
+
+
+def _forget_z(weights: dict[str, Tensor], repeats: int) -> None:
+    """Z in the middle of its range, with a sigma as wide as the range."""
+    rows = slice(3 * repeats, 4 * repeats)
+    for head in ("head_position", "head_sigma"):
+        weights[f"{head}.out.weight"][rows] = 0.0
+        weights[f"{head}.out.bias"][rows] = 0.0
 
 
 def _rescale(weights: dict[str, Tensor], unit: str, ratio: float, repeats: int) -> None:

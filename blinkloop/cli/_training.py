@@ -43,12 +43,16 @@ def first_weights(source: str) -> StartWeights:
             return start_from_run(path)
         imported = read_official(path)
         state, card = imported.network.state_dict(), imported.card
-        return StartWeights(state, card.architecture, card.scaling, source)
+        return StartWeights(
+            state, card.architecture, card.scaling, source, card.three_dimensional
+        )
     from blinkloop.export.weights import read_model_weights
 
     arrays, card = read_model_weights(resolve_model(source))
     weights = {name: torch.tensor(value) for name, value in arrays.items()}
-    return StartWeights(weights, card.architecture, card.scaling, source)
+    return StartWeights(
+        weights, card.architecture, card.scaling, source, card.three_dimensional
+    )
 
 
 @dataclass(slots=True)

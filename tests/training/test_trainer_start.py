@@ -146,3 +146,25 @@ def test_validation_loss_repeats_and_sums(source: Path) -> None:
     terms = [v for name, v in first.items() if name.startswith("nll_")]
     np.testing.assert_allclose(sum(terms), first["nll"], rtol=1e-6)
     assert first["more"] == 1.0
+
+
+def test_z_begins_anew_after_a_network_without_z(source: Path) -> None:
+    """Its sigma of z is the smallest there is; in nm it would stay next to nothing."""
+    start = start_from_run(source)
+    weights = {name: value.clone() for name, value in start.weights.items()}
+    weights["head_sigma.out.bias"][12:16] = -30.0  # sure that z is 0
+    scaling = start.scaling.model_copy(update={"z_max_nm": 1.0})
+    flat = StartWeights(weights, start.architecture, scaling, "there", False)
+    recipe, changed, said = fine_tuned(flat, tiny())
+    assert said == ["z was not learned there: its heads begin anew"]
+    assert recipe.scaling().z_max_nm == tiny().scaling().z_max_nm
+    maps = maps_of(changed, recipe)
+    np.testing.assert_allclose(maps[0, 8], 1.501 * recipe.scaling().z_max_nm, rtol=1e-4)
+    np.testing.assert_array_equal(maps[0, 4], 0.0)
+    # All else as it was.
+    keep = [0, 1, 2, 3, 5, 6, 7, 9]
+    before = maps_of(weights, recipe)
+    np.testing.assert_allclose(maps[0, keep], before[0, keep], rtol=1e-5, atol=1e-6)
+    # A network with z keeps its heads.
+    solid = StartWeights(weights, start.architecture, start.scaling, "there")
+    assert fine_tuned(solid, tiny())[2] == []
