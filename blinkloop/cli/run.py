@@ -18,12 +18,14 @@ from blinkloop.cli._options import (
     model_option,
 )
 from blinkloop.cli._output import note, print_json
+from blinkloop.cli._pycromanager import PycroManager, pycromanager_options
 from blinkloop.cli._session import open_session, raise_failure, say
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
     from blinkloop.integrations.growing import GrowingSource
     from blinkloop.integrations.micromanager import MicroManagerSource, MMLaser
+    from blinkloop.integrations.pycromanager import PycroCamera
     from blinkloop.runtime import PipelineSettings
     from blinkloop.runtime.deadman import DeadManPlan
 
@@ -34,6 +36,7 @@ _RING_S, _LEAST_RING = 1.0, 16
 
 @click.command("run", short_help="Localize live from a Micro-Manager camera.")
 @model_option()
+@pycromanager_options
 @following_options
 @click.option(
     "--config",
@@ -109,6 +112,7 @@ _RING_S, _LEAST_RING = 1.0, 16
 def command(
     model: Path,
     following: Following,
+    pycro: PycroManager,
     config: Path | None,
     device: str | None,
     settings: tuple[str, ...],
@@ -140,7 +144,8 @@ def command(
 
     The default mode, advise, never writes to the laser. Ctrl-C ends the run, saves
     everything and leaves the laser at its safe value. With --watch the frames come from
-    a movie that another program is writing, and none is skipped.
+    a movie that another program is writing, and none is skipped. With --pycromanager
+    camera and laser are those of the Micro-Manager that runs.
 
     Example: blinkloop run -m astigmatic-small --config scope.cfg --laser L405.Power
     """
@@ -166,12 +171,12 @@ def command(
     from blinkloop.cli._show import open_next, show_run
     from blinkloop.cli._suitability import PixelTap, Suitability
 
-    source: MicroManagerSource | GrowingSource
+    source: MicroManagerSource | PycroCamera | GrowingSource
     if following.path is not None:
         core, source = None, following.open()
         name, pipeline = str(following.path), following.settings()
     else:
-        core, source = _camera(config, device, settings, frames, exposure_ms)
+        core, source = _camera(pycro, config, device, settings, frames, exposure_ms)
         name, pipeline = source.camera, _settings(source)
     session = open_session(
         model,
@@ -240,14 +245,19 @@ def command(
 
 
 def _camera(
+    pycro: PycroManager,
     config: Path | None,
     device: str | None,
     settings: tuple[str, ...],
     frames: int | None,
     exposure_ms: float | None,
-) -> tuple[Any, MicroManagerSource]:
+) -> tuple[Any, MicroManagerSource | PycroCamera]:
     from blinkloop.integrations.micromanager import MicroManagerSource, open_core
 
+    if pycro.wanted:
+        remote = pycro.open(config)
+        _apply(remote, settings)
+        return remote, pycro.camera(remote, device, frames, exposure_ms)
     core = open_core(config, camera=device)
     _apply(core, settings)
     source = MicroManagerSource(
@@ -262,7 +272,7 @@ def _camera(
     return core, source
 
 
-def _settings(source: MicroManagerSource) -> PipelineSettings:
+def _settings(source: MicroManagerSource | PycroCamera) -> PipelineSettings:
     """A ring of about a second: when the computer is too slow, old frames go.
 
     With more the density would be that of long ago, and no use to a laser.
@@ -306,8 +316,12 @@ def _deadman(
     core: Any, laser: str, config: Path | None, safe_power: float, log: Path
 ) -> DeadManPlan | str:
     from blinkloop.integrations.micromanager.deadman import core_plan
+    from blinkloop.integrations.micromanager.deadman_bridge import bridge_plan
 
     label, _, prop = _device_property(core, laser)
+    port = getattr(core, "port", None)
+    if port is not None:
+        return bridge_plan(label, prop, safe_power, port=port, log=log)
     return core_plan(core, label, prop, safe_power, config, log=log)
 
 

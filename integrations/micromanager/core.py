@@ -14,7 +14,7 @@ from blinkloop.integrations.micromanager.facts import one_line, select_camera
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
-__all__ = ["new_core", "open_core"]
+__all__ = ["configuration_error", "find_configuration", "new_core", "open_core"]
 
 _FEATURE = "Micro-Manager"
 _EXTRA = "micromanager"
@@ -82,6 +82,21 @@ def open_core(
         configuration that does not load, no camera.
     """
     core = new_core(adapter_path, python_devices=python_devices)
+    path, folder = find_configuration(core, config, adapter_path)
+    try:
+        core.loadSystemConfiguration(str(path))
+    except Exception as error:
+        raise configuration_error(error, path, folder) from error
+    select_camera(core, camera)
+    return core
+
+
+def find_configuration(
+    core: CMMCorePlus,
+    config: str | Path | None,
+    adapter_path: str | Path | None = None,
+) -> tuple[Path, str]:
+    """Configuration file and folder of the device adapters; see `open_core`."""
     folder = _adapter_folder(core, adapter_path)
     path = Path(folder) / DEMO_CONFIG if config is None else Path(config).expanduser()
     if not path.is_file():
@@ -92,13 +107,12 @@ def open_core(
                 "Micro-Manager's Hardware Configuration Wizard wrote"
             )
         path = beside
-    try:
-        core.loadSystemConfiguration(str(path))
-    except Exception as error:
-        text = one_line(error)
-        raise InputError(_explain(text, path, folder)) from error
-    select_camera(core, camera)
-    return core
+    return path, folder
+
+
+def configuration_error(error: Exception, path: Path, folder: str) -> InputError:
+    """Why a configuration does not load, in one line."""
+    return InputError(_explain(one_line(error), path, folder))
 
 
 def _adapter_folder(core: CMMCorePlus, adapter_path: str | Path | None) -> str:

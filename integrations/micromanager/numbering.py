@@ -57,12 +57,16 @@ class FrameNumbering:
         self._offset += frames
         self._index += frames
 
+    def falls(self, number: int) -> bool:
+        """Whether a number is not above the one before."""
+        return number <= self._number
+
     def began_again(self, number: int, elapsed_ms: float) -> bool:
         """Whether a frame is of a new sequence: its number and its clock fell.
 
         A cleared ring renumbers too, but there the clock goes on.
         """
-        return number <= self._number and elapsed_ms < self._elapsed_ms
+        return self.falls(number) and elapsed_ms < self._elapsed_ms
 
     def index(self, number: int, elapsed_ms: float) -> int:
         """Index of the frame with that number and time, always above the last one.

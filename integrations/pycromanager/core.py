@@ -11,17 +11,22 @@ merged into one hardware sequence.
 
 from __future__ import annotations
 
+import queue
 import re
 import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from blinkloop.errors import InputError
+from blinkloop.errors import DeviceError, InputError
 from blinkloop.extras import require
 
-__all__ = ["CamelCore", "connect"]
+__all__ = ["DEFAULT_PORT", "CamelCore", "connect"]
 
+DEFAULT_PORT = 4827
+"""Of the server of Micro-Manager Studio."""
+
+_ANSWER_S = 5.0
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _VERSIONS = re.compile(r"server version: (\S+).*expected version: (\S+)", re.S)
 
@@ -33,27 +38,87 @@ class CamelCore:
     ----------
     core
         What `pycromanager.Core()` gives, of either backend.
+    port
+        Of the bridge that leads to it; None = it lives in this process. Over a bridge
+        every call is made by a thread of its own and has a time limit: the bridge
+        itself waits for ever for a Micro-Manager that has gone, and locks up when a
+        signal handler calls it within a call.
     """
 
-    def __init__(self, core: Any) -> None:
+    def __init__(self, core: Any, *, port: int | None = None) -> None:
         self._core = core
+        self.port = port
+        self._caller = None if port is None else _PatientCaller(port)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._core, _HUMP.sub("_", name).lower())
+        caller = self._caller
 
         def call(*arguments: Any) -> Any:
-            return _plain(method(*arguments))
+            if caller is None:
+                return _plain(method(*arguments))
+            return caller.call(lambda: _plain(method(*arguments)))
 
         return call
 
 
-def connect(core: Any = None) -> CamelCore:
+class _PatientCaller:
+    """Calls functions one after the other in a thread of its own.
+
+    `SimpleQueue` and `Event` may be used in a signal handler that interrupts them.
+    """
+
+    def __init__(self, port: int, limit_s: float = _ANSWER_S) -> None:
+        self._port, self._limit_s = port, limit_s
+        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._silent = False
+        # Daemon: a bridge that never answers must not keep the process.
+        threading.Thread(target=self._work, name="bridge-calls", daemon=True).start()
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """What the function returns or raises; `DeviceError` after the time limit."""
+        if self._silent:
+            raise self._no_answer()
+        done = threading.Event()
+        results: list[Any] = []
+        errors: list[BaseException] = []
+
+        def task() -> None:
+            try:
+                results.append(function())
+            except BaseException as error:
+                errors.append(error)
+            self._silent = False
+            done.set()
+
+        self._tasks.put(task)
+        if not done.wait(self._limit_s):
+            self._silent = True
+            raise self._no_answer()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def _work(self) -> None:
+        while True:
+            self._tasks.get()()
+
+    def _no_answer(self) -> DeviceError:
+        return DeviceError(
+            f"Micro-Manager on port {self._port} has not answered for "
+            f"{self._limit_s:g} s; look whether it still runs"
+        )
+
+
+def connect(core: Any = None, *, port: int = DEFAULT_PORT) -> CamelCore:
     """Connect to the Micro-Manager that runs, or wrap a core that is there.
 
     Parameters
     ----------
     core
         A `pycromanager.Core()` to use; None = make one.
+    port
+        Of Micro-Manager's server.
 
     Raises
     ------
@@ -70,12 +135,13 @@ def connect(core: Any = None) -> CamelCore:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            made = pycromanager.Core()
+            # The default timeout of 1 s is short for a Micro-Manager that is busy.
+            made = pycromanager.Core(port=port, timeout=3000)
     except Exception as error:
         raise InputError(
-            "Micro-Manager does not answer on port 4827; start it and tick 'Run server "
-            "on port 4827' in Tools > Options, or start Pycro-Manager's Python backend "
-            "with start_headless(..., python_backend=True)"
+            f"Micro-Manager does not answer on port {port}; start it and tick 'Run "
+            f"server on port {DEFAULT_PORT}' in Tools > Options, or give --config to "
+            f"use Pycro-Manager's Python backend"
         ) from error
     finally:
         threading.excepthook = hook
@@ -88,11 +154,21 @@ def connect(core: Any = None) -> CamelCore:
                 f"pycromanager needs {expected}; update whichever is older (a nightly "
                 f"build of Micro-Manager, or pip install -U pycromanager)"
             )
-    return CamelCore(made)
+    if _in_this_process():
+        return CamelCore(made)
+    return CamelCore(made, port=port)
+
+
+def _in_this_process() -> bool:
+    """Whether the Python backend is active, which `Core()` then gives."""
+    module = require("mmpycorex", "Pycro-Manager", "pycromanager")
+    return bool(module.is_pymmcore_active())
 
 
 def _plain(value: Any) -> Any:
-    """Java's string vectors and rectangles as tuples; all else as it is."""
+    """Java's string vectors and rectangles as tuples, its enumerations as numbers."""
+    if callable(getattr(value, "swig_value", None)):
+        return int(value.swig_value())
     if callable(getattr(value, "size", None)) and callable(getattr(value, "get", None)):
         return tuple(value.get(i) for i in range(value.size()))
     if all(hasattr(value, name) for name in ("x", "y", "width", "height")):

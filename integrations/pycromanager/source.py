@@ -133,7 +133,11 @@ class PycroSource:
 
     def stop(self) -> None:
         """Take no more frames; the acquisition goes on. From any thread."""
-        self._relay.end()
+        self.end()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Take no more frames; `frames` raises `error` after those that wait."""
+        self._relay.end(error)
 
     def process(
         self, image: npt.NDArray[Any], metadata: dict[str, Any]
@@ -179,13 +183,13 @@ class PycroSource:
         numbering = self._numbering
         number = metadata.get("ImageNumber")
         boundary = number is None
-        elapsed_ms = now_s * 1000
         if number is not None:
-            elapsed_ms = float(metadata.get("ElapsedTime-ms", elapsed_ms))
-            boundary = numbering.began_again(int(number), elapsed_ms)
+            # No cleared ring: the engines stop at an overflow. The clock cannot tell:
+            # they put that of the acquisition in place of the camera's.
+            boundary = numbering.falls(int(number))
         if boundary:
             numbering.restart()
-        index = numbering.index(0 if number is None else int(number), elapsed_ms)
+        index = numbering.index(0 if number is None else int(number), now_s * 1000)
         if boundary and time_index is not None and self._last_time is not None:
             # Within a sequence numbers tell; between two only the plan can.
             skipped = int(time_index) - self._last_time - 1

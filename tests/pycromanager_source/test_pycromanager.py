@@ -169,7 +169,7 @@ def test_java_containers_become_tuples() -> None:
 
 
 def test_versions_that_do_not_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    def old_server() -> object:
+    def old_server(**_: object) -> object:
         import warnings
 
         warnings.warn(
