@@ -82,7 +82,7 @@ def torch_steps(
     three = ThreeFrames(network, card).eval().to(device)
     module = StreamingNetwork(network, card.scaling, card.detection).eval().to(device)
     size = card.architecture.feature_size(case.height, case.width)
-    shape = (2, card.architecture.features, *size)
+    shape = (2, card.architecture.kept_channels, *size)
     maps = make_camera_maps(card.camera)
     constants = [
         torch.zeros(1, device=device),

@@ -141,7 +141,7 @@ def check_same_answers(model: Any, rewritten: Any, card: ModelCard) -> None:
     rng = np.random.default_rng(_SEED)
     for height, width in ((37, 61), (5, 9)):
         grid = card.architecture.feature_size(height, width)
-        kept = np.zeros((2, card.architecture.features, *grid), np.float32)
+        kept = np.zeros((2, card.architecture.kept_channels, *grid), np.float32)
         for start in (True, False):
             # Bright enough for many detections.
             shape = (_FRAMES, height, width)

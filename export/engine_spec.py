@@ -168,7 +168,7 @@ def profile(
     architecture = card.architecture
     frames = tuple(zip(sizes.frames, sizes.height_px, sizes.width_px, strict=True))
     kept = tuple(
-        (2, architecture.features, *architecture.feature_size(height, width))
+        (2, architecture.kept_channels, *architecture.feature_size(height, width))
         for _, height, width in frames
     )
     # 1 x 1 for a camera of constant offset and gain, else of the frames' size.

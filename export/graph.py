@@ -30,7 +30,7 @@ _EXPORT_BLOCKS = (2, 3)
 
 def port_shapes(card: ModelCard) -> dict[str, tuple[str | int, ...]]:
     """Shapes of all inputs and outputs: numbers where fixed, names where dynamic."""
-    channels = card.architecture.features
+    channels = card.architecture.kept_channels
     features = (2, channels, "feature_height", "feature_width")
     rows = (card.detection.max_detections, len(DETECTION_COLUMNS))
     return {
@@ -96,7 +96,7 @@ def build_graph(
     architecture = card.architecture
     # Odd sizes, so that no size is taken for a multiple of the network's stride.
     height, width = (n * architecture.size_multiple + 1 for n in _EXPORT_BLOCKS)
-    kept = (2, architecture.features, *architecture.feature_size(height, width))
+    kept = (2, architecture.kept_channels, *architecture.feature_size(height, width))
     module = StreamingNetwork(network, card.scaling, card.detection).cpu().eval()
     # Camera maps of 1 x 1, whose sizes appear nowhere in the graph: broadcasting then
     # takes full maps as well, which torch.export cannot say of one dimension.
@@ -112,7 +112,7 @@ def build_graph(
     dynamic: dict[str, Any] = dict.fromkeys(INPUT_NAMES)
     dynamic["frames"] = {0: free, 1: free, 2: free}
     # The size of the kept features is whole at every level of the network.
-    step = 2**architecture.depth
+    step = architecture.grid_multiple
     blocks = (torch.export.Dim("block_rows"), torch.export.Dim("block_columns"))
     dynamic["features_in"] = {2: step * blocks[0], 3: step * blocks[1]}
     with _quiet(), torch.no_grad():

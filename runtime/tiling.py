@@ -31,7 +31,12 @@ __all__ = [
 BLOCK_PX = 8
 """Side of the blocks of `FrameResult.block_mean`, px."""
 
-KNOWN_FIELDS = frozenset({"name", "features", "depth", "stem_stride", "logit_clamp"})
+KNOWN_FIELDS = frozenset(
+    {
+        *("name", "features", "depth", "stem_stride", "logit_clamp", "activation"),
+        *("kept_features", "context_features", "context_depth"),
+    }
+)
 """Fields of `Architecture` this module has been told of: a new one may widen what the
 network sees, so a test compares."""
 
@@ -190,14 +195,16 @@ def _cuts(
 
 def _seen(architecture: Architecture, x: int) -> tuple[int, int]:
     """First and last pixel of a frame that the maps at pixel x depend on."""
-    strided = architecture.stem_stride > 1
-    low = high = x // architecture.stem_stride
+    stride = architecture.stem_stride
+    low = high = x // stride
     # From the maps backwards: heads, context network, frame network, stem.
     low, high = low - 1, high + 1
-    for _ in range(2):
-        low, high = _through_unet(architecture.depth, low, high)
-    # The stem is a 4 x 4 convolution of stride 2 and padding 1.
-    return (2 * low - 1, 2 * high + 2) if strided else (low, high)
+    for depth in (architecture.context_levels, architecture.depth):
+        low, high = _through_unet(depth, low, high)
+    if stride == 1:
+        return low, high
+    # The stem is a convolution of 2 s x 2 s px, stride s and padding s / 2.
+    return stride * low - stride // 2, stride * high + stride + stride // 2 - 1
 
 
 def _through_unet(depth: int, low: int, high: int) -> tuple[int, int]:
@@ -218,9 +225,8 @@ def step_bytes(architecture: Architecture, pixels: int) -> int:
 
     An upper estimate for ONNX Runtime on the CPU, see `docs/fit.md`.
     """
-    per_pixel = (
-        _LIVE_MAPS * architecture.features / architecture.stem_stride**2 + _EXTRA_FLOATS
-    )
+    width = max(architecture.features, architecture.context_channels)
+    per_pixel = _LIVE_MAPS * width / architecture.stem_stride**2 + _EXTRA_FLOATS
     return int(4 * per_pixel * pixels)
 
 

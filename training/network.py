@@ -2,9 +2,11 @@
 
 Structure as measured on the official code (REFERENCE section 1; Speiser et al., Nat
 Methods 18, 1082 (2021), doi:10.1038/s41592-021-01236-x): two U-Nets without
-normalization, ELU, nearest-neighbour up-sampling. `stem_stride = 2` (ours, not
-official) analyses the frame at half resolution and returns to full resolution by pixel
-shuffle: about 4 times cheaper per pixel at equal width.
+normalization, ELU, nearest-neighbour up-sampling.
+
+Ours, not official, is what makes it cheaper (measured in docs/lite.md): a `stem_stride`
+of 2 or 4 analyses the frame at a half or a quarter of the resolution and returns to all
+pixels by pixel shuffle; a context network of its own width and depth; ReLU.
 
 Shapes: N images, C features, H x W px, Hf x Wf feature grid (H/s x W/s).
 Our axes: dx runs along columns, dy along rows (official DECODE has x along rows).
@@ -28,40 +30,52 @@ SIGMA_FLOOR = 0.001
 
 _SIGMA_SPAN = 3.0
 _INITIAL_P_LOGIT = -6.0
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU}
 
 
-def _level(inputs: int, outputs: int) -> nn.Sequential:
-    """Two 3 x 3 convolutions, each followed by ELU."""
+def _level(inputs: int, outputs: int, activation: str) -> nn.Sequential:
+    """Two 3 x 3 convolutions, each followed by the activation."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
-        nn.ELU(),
+        _ACTIVATIONS[activation](),
         nn.Conv2d(outputs, outputs, 3, padding=1),
-        nn.ELU(),
+        _ACTIVATIONS[activation](),
     )
 
 
 class UNet(nn.Module):
-    """One of the two U-Nets: (N, inputs, H, W) -> (N, features, H, W), no last ELU."""
+    """One of the two U-Nets: (N, inputs, H, W) -> (N, outputs, H, W).
 
-    def __init__(self, inputs: int, features: int, depth: int) -> None:
+    Its last layer is a 1 x 1 convolution without activation.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        features: int,
+        depth: int,
+        *,
+        outputs: int,
+        activation: str,
+    ) -> None:
         super().__init__()
         widths = [features * 2**level for level in range(depth + 1)]
         self.down = nn.ModuleList()
         self.pool = nn.ModuleList()
         for level in range(depth):
             before = inputs if level == 0 else widths[level - 1]
-            self.down.append(_level(before, widths[level]))
+            self.down.append(_level(before, widths[level], activation))
             self.pool.append(nn.Conv2d(widths[level], widths[level], 2, stride=2))
-        self.base = _level(widths[depth - 1], widths[depth])
+        self.base = _level(widths[depth - 1], widths[depth], activation)
         self.halve = nn.ModuleList()
         self.up = nn.ModuleList()
         for level in reversed(range(depth)):
             self.halve.append(nn.Conv2d(widths[level + 1], widths[level], 1))
-            self.up.append(_level(widths[level + 1], widths[level]))
-        self.out = nn.Conv2d(features, features, 1)
+            self.up.append(_level(widths[level + 1], widths[level], activation))
+        self.out = nn.Conv2d(features, outputs, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, features, H, W)."""
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
         skips: list[Tensor] = []
         x = images
         for down, pool in zip(self.down, self.pool, strict=True):
@@ -79,17 +93,19 @@ class UNet(nn.Module):
 
 
 class Head(nn.Module):
-    """3 x 3 convolution, ELU, 1 x 1 convolution, and pixel shuffle when strided."""
+    """3 x 3 convolution, activation, 1 x 1 convolution, pixel shuffle when strided."""
 
-    def __init__(self, features: int, channels: int, stride: int) -> None:
+    def __init__(self, architecture: Architecture, channels: int) -> None:
         super().__init__()
+        features, stride = architecture.context_channels, architecture.stem_stride
         self.hidden = nn.Conv2d(features, features, 3, padding=1)
+        self.activation = _ACTIVATIONS[architecture.activation]()
         self.out = nn.Conv2d(features, channels * stride**2, 1)
         self.stride = stride
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, Hf, Wf) -> (N, channels, H, W)."""
-        y: Tensor = self.out(functional.elu(self.hidden(features)))
+        y: Tensor = self.out(self.activation(self.hidden(features)))
         return functional.pixel_shuffle(y, self.stride) if self.stride > 1 else y
 
 
@@ -105,19 +121,27 @@ class TwoStageNetwork(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        features, depth = architecture.features, architecture.depth
+        features, kept = architecture.features, architecture.kept_channels
+        context, act = architecture.context_channels, architecture.activation
         stride = architecture.stem_stride
+        # A cell of the grid sees its own pixels and half a cell around them.
         self.stem = (
-            nn.Sequential(nn.Conv2d(1, features, 4, stride=2, padding=1), nn.ELU())
+            nn.Sequential(
+                nn.Conv2d(1, features, 2 * stride, stride=stride, padding=stride // 2),
+                _ACTIVATIONS[act](),
+            )
             if stride > 1
             else nn.Identity()
         )
-        self.analysis = UNet(features if stride > 1 else 1, features, depth)
-        self.context = UNet(3 * features, features, depth)
-        self.head_p = Head(features, 1, stride)
-        self.head_position = Head(features, 4, stride)
-        self.head_sigma = Head(features, 4, stride)
-        self.head_background = Head(features, 1, stride)
+        inputs, levels = features if stride > 1 else 1, architecture.context_levels
+        self.analysis = UNet(
+            inputs, features, architecture.depth, outputs=kept, activation=act
+        )
+        self.context = UNet(3 * kept, context, levels, outputs=context, activation=act)
+        self.head_p = Head(architecture, 1)
+        self.head_position = Head(architecture, 4)
+        self.head_sigma = Head(architecture, 4)
+        self.head_background = Head(architecture, 1)
         self._initialize()
 
     def _initialize(self) -> None:

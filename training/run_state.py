@@ -33,7 +33,7 @@ def new_network(
         torch.manual_seed(recipe.seed + draw)
         network = TwoStageNetwork(recipe.architecture).to(device)
     for module in network.modules():
-        if isinstance(module, torch.nn.ELU):
+        if isinstance(module, torch.nn.ELU | torch.nn.ReLU):
             module.inplace = True  # saves memory, and 4 % of an iteration on a CPU
     # torch's stubs do not know this keyword.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

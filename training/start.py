@@ -18,7 +18,16 @@ from blinkloop.training.recipe import Recipe
 
 __all__ = ["StartWeights", "fine_tuned", "start_from_run"]
 
-_SHAPE = ("features", "depth", "stem_stride")
+_SHAPE = {
+    "features": "features",
+    "depth": "depth",
+    "stem_stride": "stem_stride",
+    "kept_features": "kept_channels",
+    "context_features": "context_channels",
+    "context_depth": "context_levels",
+    "activation": "activation",
+}
+"""Field of the architecture -> what it comes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +96,13 @@ def fine_tuned(
         The source has another architecture.
     """
     got, wanted = start.architecture, recipe.architecture
-    for key in _SHAPE:
-        if getattr(got, key) != getattr(wanted, key):
+    for key, meaning in _SHAPE.items():
+        theirs, ours = getattr(got, meaning), getattr(wanted, meaning)
+        if theirs != ours:
             raise InputError(
-                f"{start.source}: its {key} is {getattr(got, key)}, the recipe "
-                f"asks for {getattr(wanted, key)}; set architecture.{key}: "
-                f"{getattr(got, key)} in the recipe, or train without --from"
+                f"{start.source}: its {key} is {theirs}, the recipe asks for {ours}; "
+                f"set architecture.{key}: {theirs} in the recipe, or train without "
+                f"--from"
             )
     expected = TwoStageNetwork(wanted).state_dict()
     shapes = {name: tuple(value.shape) for name, value in start.weights.items()}

@@ -5,7 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from blinkloop.errors import InputError
 from blinkloop.schema.camera import CameraSettings
@@ -35,23 +42,70 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_YOUNG_FIELDS: Final = {
+    "kept_features": None,
+    "context_features": None,
+    "context_depth": None,
+    "activation": "elu",
+}
+"""Younger than the first cards: left out of a card where they have these values, so
+that such cards stay as they were and older versions read them."""
+
+
 class Architecture(_Strict):
     """Shape of the two-stage network; the one place its constraints live."""
 
     name: Literal["two-stage-unet"] = "two-stage-unet"
     features: int = Field(48, ge=1, description="Channels of the first level.")
     depth: int = Field(2, ge=1, le=5, description="Number of 2 x 2 down-samplings.")
-    stem_stride: Literal[1, 2] = Field(
-        1, description="2: analysis at half resolution (not in the official network)."
+    stem_stride: Literal[1, 2, 4] = Field(
+        1, description="2, 4: analysis at a half, a quarter of the resolution."
     )
     logit_clamp: float = Field(
         8.0, gt=0, description="p = sigmoid(clamp(logit, -c, c))."
     )
+    kept_features: int | None = Field(
+        None, ge=1, description="Channels kept of a frame; None: `features`."
+    )
+    context_features: int | None = Field(
+        None, ge=1, description="Channels of the context network; None: `features`."
+    )
+    context_depth: int | None = Field(
+        None, ge=1, le=5, description="Down-samplings of it; None: `depth`."
+    )
+    activation: Literal["elu", "relu"] = Field(
+        "elu", description="Between convolutions; runtimes fuse relu with them."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        return {k: v for k, v in found.items() if v != _YOUNG_FIELDS.get(k, ...)}
+
+    @property
+    def kept_channels(self) -> int:
+        """Channels that are kept of every frame."""
+        return self.kept_features or self.features
+
+    @property
+    def context_channels(self) -> int:
+        """Channels of the context network's first level."""
+        return self.context_features or self.features
+
+    @property
+    def context_levels(self) -> int:
+        """Down-samplings of the context network."""
+        return self.context_depth or self.depth
+
+    @property
+    def grid_multiple(self) -> int:
+        """Height and width of the kept features are multiples of this."""
+        return int(2 ** max(self.depth, self.context_levels))
 
     @property
     def size_multiple(self) -> int:
         """Height and width are padded to a multiple of this, in px."""
-        return int(self.stem_stride * 2**self.depth)
+        return self.stem_stride * self.grid_multiple
 
     def feature_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the kept features for an image of that size."""

@@ -61,7 +61,7 @@ def one_line(error: Exception) -> str:
 
 
 def _ports(card: ModelCard) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    channels = card.architecture.features
+    channels = card.architecture.kept_channels
     detection = (None, card.detection.max_detections, len(DETECTION_COLUMNS))
     features = (2, channels, None, None)
     inputs = (

@@ -164,7 +164,7 @@ class OnnxRuntimeCudaGraphBackend(OnnxRuntimeCudaBackend):
         count, height, width = frames.shape
         card = self._card
         size = card.architecture.feature_size(height, width)
-        kept = np.zeros((2, card.architecture.features, *size), np.float32)
+        kept = np.zeros((2, card.architecture.kept_channels, *size), np.float32)
         rows = (count, card.detection.max_detections, len(DETECTION_COLUMNS))
         self._made += 1
         return _Buffers(

@@ -259,7 +259,7 @@ class OnnxRuntimeBackend:
             raise ValueError(f"frames must be (T, H, W) without 0, got {frames.shape}")
         architecture = self._card.architecture
         size = architecture.feature_size(*frames.shape[1:])
-        shape = [2, architecture.features, *size]
+        shape = [2, architecture.kept_channels, *size]
         if start:
             if self._zeros is None or self._zeros.shape() != shape:
                 self._zeros = self._value(np.zeros(shape, np.float32))

@@ -246,7 +246,7 @@ class OpenVinoBackend:
             raise ValueError(f"frames must be (T, H, W) without 0, got {frames.shape}")
         architecture = self._card.architecture
         size = architecture.feature_size(*frames.shape[1:])
-        shape = (2, architecture.features, *size)
+        shape = (2, architecture.kept_channels, *size)
         fits = self._features is not None and self._features[0].shape == shape
         if start:
             if not fits:

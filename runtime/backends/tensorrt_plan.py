@@ -145,7 +145,7 @@ def call_plan(card: ModelCard, frames: int, height_px: int, width_px: int) -> Ca
         ),
         features=(
             2,
-            architecture.features,
+            architecture.kept_channels,
             *architecture.feature_size(height_px, width_px),
         ),
         maps=(frames, _MAP_CHANNELS, height_px, width_px),

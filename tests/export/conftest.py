@@ -26,9 +26,17 @@ class Exported:
     scope="session",
     params=[
         Architecture(features=4, depth=2),
-        Architecture(features=3, depth=1, stem_stride=2),
+        Architecture(
+            features=3,
+            depth=1,
+            stem_stride=4,
+            kept_features=2,
+            context_features=4,
+            context_depth=2,
+            activation="relu",
+        ),
     ],
-    ids=["depth 2", "strided"],
+    ids=["depth 2", "lite"],
 )
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

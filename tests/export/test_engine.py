@@ -341,7 +341,7 @@ def test_texts() -> None:
 
 
 def test_profile_pads_as_the_network_does() -> None:
-    card = make_card(Architecture(features=3, depth=1, stem_stride=2))
+    card = make_card(Architecture(features=5, depth=1, stem_stride=4, kept_features=3))
     shapes = profile(card, SPEC.sizes)
     assert shapes["frames"] == ((1, 9, 7), (2, 16, 32), (4, 64, 96))
     sizes = [card.architecture.feature_size(*s[1:]) for s in shapes["frames"]]

@@ -43,7 +43,7 @@ def test_the_file_holds_card_weights_and_nothing_of_this_machine(exported):
 def test_every_output_equals_that_of_pytorch(exported, size, count, start):
     architecture = exported.card.architecture
     rng = np.random.default_rng(count)
-    kept = (2, architecture.features, *architecture.feature_size(*size))
+    kept = (2, architecture.kept_channels, *architecture.feature_size(*size))
     feed = {
         "frames": rng.gamma(0.4, 100, (count, *size)) + 90,
         "features_in": rng.normal(0, 1, kept),

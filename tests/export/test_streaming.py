@@ -19,6 +19,14 @@ ARCHITECTURES = {
     "depth 1": Architecture(features=4, depth=1),
     "depth 2": Architecture(features=4, depth=2),
     "strided": Architecture(features=3, depth=2, stem_stride=2),
+    "lite": Architecture(
+        features=3,
+        depth=1,
+        stem_stride=4,
+        kept_features=2,
+        context_features=4,
+        activation="relu",
+    ),
 }
 
 
@@ -34,7 +42,7 @@ def stream(module, card, adu, chunks, *, offset=None, gain=None, threshold=None)
     _, height, width = adu.shape
     size = card.architecture.feature_size(height, width)
     # What is there before a segment must not matter.
-    features = torch.full((2, card.architecture.features, *size), torch.nan)
+    features = torch.full((2, card.architecture.kept_channels, *size), torch.nan)
     kept = {name: [] for name in OUTPUT_NAMES}
     first = 0
     for index, count in enumerate([*chunks, 1]):

@@ -69,11 +69,22 @@ def test_receptive_field_measured_through_the_graph(tiny_model: ModelFile) -> No
     assert (before, after) == receptive_field(architecture)
 
 
-@pytest.mark.parametrize(("depth", "stride"), [(1, 1), (2, 2), (3, 1)])
-def test_receptive_field_measured_through_the_network(depth: int, stride: int) -> None:
+@pytest.mark.parametrize(
+    ("depth", "stride", "context"),
+    [(1, 1, None), (2, 2, None), (3, 1, None), (1, 4, None), (1, 2, 2), (2, 1, 1)],
+)
+def test_receptive_field_measured_through_the_network(
+    depth: int, stride: int, context: int | None
+) -> None:
     torch = pytest.importorskip("torch")
     network = pytest.importorskip("blinkloop.training.network")
-    architecture = Architecture(features=2, depth=depth, stem_stride=stride)
+    architecture = Architecture(
+        features=2,
+        depth=depth,
+        stem_stride=stride,
+        kept_features=1,
+        context_depth=context,
+    )
     net = network.TwoStageNetwork(architecture).eval()
     multiple = architecture.size_multiple
     before = after = 0
@@ -109,7 +120,8 @@ def test_cores_cover_the_region_once(data: st.DataObject) -> None:
     )
     architecture = Architecture(
         depth=data.draw(st.integers(1, 3)),
-        stem_stride=data.draw(st.sampled_from([1, 2])),
+        stem_stride=data.draw(st.sampled_from([1, 2, 4])),
+        context_depth=data.draw(st.none() | st.integers(1, 3)),
     )
     tile = data.draw(st.none() | st.tuples(st.integers(20, 200), st.integers(20, 200)))
     plan = plan_tiles(frame, architecture, region=region, tile=tile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,21 +52,29 @@ def test_full_network_has_the_published_number_of_parameters() -> None:
     assert sum(p.numel() for p in network.parameters()) == 2_199_419 - 1
 
 
-@pytest.mark.parametrize(
-    ("features", "depth", "stride"),
-    [(4, 1, 1), (6, 2, 1), (4, 2, 2), (5, 3, 2)],
-    ids=["shallow", "official", "half-resolution", "deep-half-resolution"],
-)
-def test_kept_features_give_the_three_frame_pass(
-    features: int, depth: int, stride: int
-) -> None:
-    architecture = Architecture(features=features, depth=depth, stem_stride=stride)
+SHAPES: dict[str, dict[str, Any]] = {
+    "shallow": {"features": 4, "depth": 1},
+    "official": {"features": 6},
+    "half-resolution": {"features": 4, "stem_stride": 2},
+    "deep-half-resolution": {"features": 5, "depth": 3, "stem_stride": 2},
+    "quarter-resolution": {"features": 4, "depth": 1, "stem_stride": 4},
+    "few-kept": {"features": 4, "kept_features": 2, "activation": "relu"},
+    "wide-context": {"features": 3, "context_features": 5, "depth": 1},
+    "deep-context": {"features": 3, "depth": 1, "context_depth": 2, "stem_stride": 2},
+    "deep-frames": {"features": 3, "depth": 2, "context_depth": 1},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_kept_features_give_the_three_frame_pass(shape: dict[str, Any]) -> None:
+    architecture = Architecture(**shape)
     torch.manual_seed(1)
     network = TwoStageNetwork(architecture).eval()
     m = architecture.size_multiple
     frames = torch.randn(5, 1, 2 * m, 3 * m)
     with torch.inference_mode():
         kept = network.analyse(frames)
+        assert kept.shape[1] == architecture.kept_channels
         assert tuple(kept.shape[2:]) == architecture.feature_size(2 * m, 3 * m)
         streamed = network.combine(torch.cat([kept[:-2], kept[1:-1], kept[2:]], dim=1))
         triples = torch.cat([frames[:-2], frames[1:-1], frames[2:]], dim=1)
@@ -84,3 +93,12 @@ def test_starts_with_hardly_any_detection_and_clamps_p() -> None:
         )[0, 0, 0]
     assert float(maps[:, 0].median()) < 0.2
     np.testing.assert_allclose(p, 1 / (1 + np.exp([4.0, -4.0])), rtol=1e-6)
+
+
+def test_relu_takes_the_place_of_every_elu() -> None:
+    network = TwoStageNetwork(Architecture(features=2, stem_stride=2))
+    lite = TwoStageNetwork(Architecture(features=2, stem_stride=2, activation="relu"))
+    elu = [type(m) for m in network.modules() if isinstance(m, torch.nn.ELU)]
+    relu = [type(m) for m in lite.modules() if isinstance(m, torch.nn.ReLU)]
+    assert len(elu) == len(relu) == 1 + 2 * 10 + 4  # stem, two U-Nets, heads
+    assert not any(isinstance(m, torch.nn.ELU) for m in lite.modules())
