@@ -18,7 +18,8 @@ def bundled_models() -> dict[str, Path]:
     from importlib.resources import files
 
     folder = Path(str(files("blinkloop"))) / "models"
-    return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+    # By stem: as paths, "astigmatic-small.onnx" comes before "astigmatic.onnx".
+    return {p.stem: p for p in sorted(folder.glob("*.onnx"), key=lambda p: p.stem)}
 
 
 def resolve_model(name: str) -> Path:

@@ -16,6 +16,7 @@ from blinkloop.cli._bundled import resolve_model
 __all__ = [
     "CameraFlags",
     "FiniteRange",
+    "FrameSize",
     "camera_options",
     "json_option",
     "model_option",
@@ -61,6 +62,23 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
         return number
+
+
+class FrameSize(click.ParamType):
+    """(height, width) in px of a text such as 256x256."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Height and width; a pair stays as it is."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if len(parts) != 2 or not all(p.isdecimal() and int(p) > 0 for p in parts):
+            self.fail(f"{value!r} is not HEIGHTxWIDTH in px, such as 256x256", param)
+        return int(parts[0]), int(parts[1])
 
 
 def camera_options(function: _F) -> _F:

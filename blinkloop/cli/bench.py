@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from blinkloop.cli._options import FiniteRange, json_option, model_option
+from blinkloop.cli._options import FiniteRange, FrameSize, json_option, model_option
 from blinkloop.cli._output import next_step, note, print_json, print_table, warn
 from blinkloop.errors import InputError
 from blinkloop.extras import installed
@@ -23,15 +23,7 @@ def _sizes(
     ctx: click.Context, param: click.Parameter, value: str
 ) -> tuple[tuple[int, int], ...]:
     """((height, width), ...) of "HxW,HxW"."""
-    sizes = []
-    for text in value.split(","):
-        parts = text.lower().split("x")
-        if len(parts) != 2 or not all(p.isdecimal() and int(p) > 0 for p in parts):
-            raise click.BadParameter(
-                f"{text!r} is not HEIGHTxWIDTH in px, such as 256x256"
-            )
-        sizes.append((int(parts[0]), int(parts[1])))
-    return tuple(sizes)
+    return tuple(FrameSize().convert(text, param, ctx) for text in value.split(","))
 
 
 def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:

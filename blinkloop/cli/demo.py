@@ -10,7 +10,7 @@ import click
 
 from blinkloop.cli._bundled import bundled_models, resolve_model
 from blinkloop.cli._feedback import make_loop
-from blinkloop.cli._options import CameraFlags, FiniteRange, json_option
+from blinkloop.cli._options import CameraFlags, FiniteRange, FrameSize, json_option
 from blinkloop.cli._output import next_step, note, print_json
 from blinkloop.cli._session import Session, open_session, raise_failure
 from blinkloop.errors import InputError
@@ -29,7 +29,6 @@ _LOAD = 0.45
 _SLOWEST_MS, _FASTEST_MS = 200.0, 20.0
 _UPDATE_FRAMES = 40
 """Longer than the default of `run`: the field is small, so its count is noisy."""
-_HEIGHT_PX, _WIDTH_PX = 96, 128
 
 
 @click.command(
@@ -87,7 +86,15 @@ _HEIGHT_PX, _WIDTH_PX = 96, 128
     type=click.Path(path_type=Path),
     help="Folder for the results; default: a new one named by the time.",
 )
+@click.option(
+    "--size",
+    type=FrameSize(),
+    default="96x128",
+    show_default=True,
+    help="Height x width of the camera, px.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all.")
+@click.option("--backend", default="auto", show_default=True, help="See: doctor.")
 @json_option
 def command(
     seconds: float,
@@ -98,7 +105,9 @@ def command(
     model: str | None,
     seed: int,
     out: Path | None,
+    size: tuple[int, int],
     threads: int | None,
+    backend: str,
     as_json: bool,
 ) -> int | None:
     """Watch molecules being localized while a laser holds their density.
@@ -128,16 +137,21 @@ def command(
     path = resolve_model(model)
     card = read_card(path)
     session = open_session(
-        path, CameraFlags(), {}, source="Micro-Manager", threads=threads
+        path,
+        CameraFlags(),
+        {},
+        source="Micro-Manager",
+        backend=backend,
+        threads=threads,
     )
     settings = demo_settings(
         card,
         target_per_um2=target,
         start=start,  # type: ignore[arg-type]
         seconds=seconds,
-        exposure_ms=exposure_ms or _exposure_ms(session),
-        height_px=_HEIGHT_PX,
-        width_px=_WIDTH_PX,
+        exposure_ms=exposure_ms or _exposure_ms(session, size),
+        height_px=size[0],
+        width_px=size[1],
         structure=structure,  # type: ignore[arg-type]
         seed=seed,
     )
@@ -203,13 +217,13 @@ def _default_model() -> str:
     return names[0]
 
 
-def _exposure_ms(session: Session) -> float:
+def _exposure_ms(session: Session, size: tuple[int, int]) -> float:
     """Exposure at which the analysis takes its share of the frame time."""
     import numpy as np
 
     from blinkloop.runtime import Frame, Roi
 
-    height, width = _HEIGHT_PX, _WIDTH_PX
+    height, width = size
     pixels = np.full((height, width), 140, np.uint16)
     roi = Roi(0, 0, width, height)
     took = []

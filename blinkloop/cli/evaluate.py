@@ -11,6 +11,7 @@ from blinkloop.cli._bundled import resolve_model
 from blinkloop.cli._options import (
     CameraFlags,
     FiniteRange,
+    FrameSize,
     camera_options,
     json_option,
 )
@@ -51,7 +52,13 @@ _SIMULATION_ONLY = (
 )
 @click.option("--on-time", default=3.0, show_default=True, help="Mean on-time, frames.")
 @click.option("--frames", default=500, show_default=True, help="Length of the movie.")
-@click.option("--size", default="64x64", show_default=True, help="Height x width, px.")
+@click.option(
+    "--size",
+    type=FrameSize(),
+    default="64x64",
+    show_default=True,
+    help="Height x width, px.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 @click.option("--threshold", type=float, help="Detection threshold; default: card's.")
 @click.option(
@@ -183,7 +190,7 @@ def command(
 
     if (movie is None) != (truth is None):
         raise InputError("--movie and --truth go together; give both or neither")
-    height, width = _size(given["size"])
+    height, width = given["size"]
     if given["camera_kind"]:
         facts = {**camera_flags.values, "kind": given["camera_kind"]}
         camera_flags = CameraFlags(camera_flags.file, facts)
@@ -278,14 +285,6 @@ def _densities(text: str | None) -> tuple[float, ...]:
         raise InputError(
             f"--densities {text}: give numbers with commas between, e.g. 0.1,0.5,1,2"
         ) from error
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(part) for part in text.lower().split("x"))
-    except ValueError as error:
-        raise InputError(f"--size {text}: give height x width, e.g. 64x96") from error
-    return height, width
 
 
 def _check_folder(folder: Path) -> None:

@@ -38,3 +38,15 @@ def test_gpu_needs_a_gpu():
     done = run("gpu.py")
     assert done.returncode == 2
     assert "--prepare" in done.stderr
+
+
+def test_live_counts_every_frame():
+    pytest.importorskip("pymmcore_plus")
+    options = ("--size", "48x64", "--fps", 25, "--seconds", 2, "--json")
+    done = run("live.py", *options)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    found = record["frames_localized"] + record["frames_skipped"]
+    assert record["frames_seen"] == found + record["frames_lost"] >= 40
+    assert record["peak_memory_mb"] > 50
+    assert run("live.py", "--size", "nonsense").returncode == 1
