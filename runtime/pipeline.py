@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,13 @@ from blinkloop.runtime.accounting import Account, Ledger
 from blinkloop.runtime.analysis import Analysis
 from blinkloop.runtime.handover import RUN_ENDED, Handover
 from blinkloop.runtime.observing import ObserverGroup
-from blinkloop.runtime.protocols import FrameSource, Localizer, Observer, Sink
+from blinkloop.runtime.protocols import (
+    FrameSource,
+    Localizer,
+    Observer,
+    Recorder,
+    Sink,
+)
 from blinkloop.runtime.records import Gap
 from blinkloop.runtime.report import EndedBy, RunReport
 from blinkloop.runtime.run_control import RunControl
@@ -42,7 +48,7 @@ from blinkloop.runtime.run_settings import (
     PipelineStatus,
 )
 from blinkloop.runtime.sinks.writer import SinkWriter
-from blinkloop.runtime.worker import Worker
+from blinkloop.runtime.worker import Worker, patiently
 
 __all__ = ["Pipeline", "PipelineSettings", "PipelineState", "PipelineStatus"]
 
@@ -66,6 +72,8 @@ class Pipeline:
         See `PipelineSettings`.
     meta
         Facts of the run for the sinks (pixel size, model, camera, ...).
+    recorder
+        Keeps the raw frames; its summary is `raw` of `RunReport.extra`.
     """
 
     def __init__(
@@ -77,8 +85,10 @@ class Pipeline:
         settings: PipelineSettings | None = None,
         *,
         meta: Mapping[str, Any] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._source = source
+        self._recorder = recorder
         self._localizer = localizer
         self._settings = settings or PipelineSettings()
         self._meta = dict(meta or {})
@@ -198,12 +208,16 @@ class Pipeline:
                 "roi_px": [roi.x, roi.y, roi.width, roi.height],
             }
             self._writer.open({**facts, **self._meta})
+            if self._recorder is not None:
+                self._recorder.open({**facts, **self._meta})
             self._source.start()
             self._started_s = time.perf_counter()
         except BaseException:
             self._writer.discard()
             with suppress(Exception):
                 self._source.stop()
+            if self._recorder is not None:
+                self._recorder.discard()
             self._observers.close()
             with suppress(Exception):
                 self._localizer.close()
@@ -223,20 +237,27 @@ class Pipeline:
                     break
                 gap = self._ledger.arrived(int(frame.index))
                 if gap is not None:
-                    handover.mark(gap)
+                    self._mark(handover, gap)
                 handover.put(frame)
+                if self._recorder is not None:
+                    self._recorder.put(frame)
                 taken += 1
                 if taken == max_frames:
                     why = EndedBy.MAX_FRAMES
                     break
             gap = self._ledger.lost_at_end(int(self._source.lost))
             if gap is not None:
-                handover.mark(gap)
+                self._mark(handover, gap)
         except BaseException as raised:
             error = raised
         if error is None:
             self._control.request_stop(why)
         handover.close(error)
+
+    def _mark(self, handover: Handover, gap: Gap) -> None:
+        handover.mark(gap)
+        if self._recorder is not None:
+            self._recorder.mark(gap)
 
     def _supervise(
         self,
@@ -286,9 +307,9 @@ class Pipeline:
         control.request_stop(EndedBy.FAILURE)
         self._observers.close()
         handover.cancel()
-        if not _patiently(lambda: camera.wait(_POLL_S), _THREAD_END_S):
+        if not patiently(lambda: camera.wait(_POLL_S), _THREAD_END_S):
             control.warn("the camera thread did not end")
-        if not _patiently(lambda: control.source_stopped(_POLL_S), _THREAD_END_S):
+        if not patiently(lambda: control.source_stopped(_POLL_S), _THREAD_END_S):
             control.warn("the source did not stop")
         control.finished.set()
         if analysis.wait(0):
@@ -302,6 +323,9 @@ class Pipeline:
             control.note_failure(f"accounting: {problem}")
         self._ended_s = time.perf_counter()
         report = self._report(account, handover)
+        if self._recorder is not None:
+            self._close_recorder(self._recorder, report)
+            report = report.with_keys(raw=self._recorder.summary())
         self._close_sinks(report, account, last_gaps)
         report = replace(
             report,
@@ -316,6 +340,19 @@ class Pipeline:
         control.state = PipelineState.FAILED if failed else PipelineState.DONE
         return report
 
+    def _close_recorder(self, recorder: Recorder, report: RunReport) -> None:
+        run = report.to_dict()
+        del run["gaps"]
+        problems: list[str] = []
+        closer = Worker(
+            "close-raw", lambda: problems.extend(recorder.close({"run": run}))
+        )
+        closer.start()
+        if not patiently(lambda: closer.wait(_POLL_S), self._settings.close_s):
+            problems.append("the raw data were left before they were all written")
+        for problem in problems:
+            self._control.note_failure(problem)
+
     def _close_sinks(
         self, report: RunReport, account: Account, last_gaps: Sequence[Gap]
     ) -> None:
@@ -327,7 +364,7 @@ class Pipeline:
         closer = Worker("close", self._writer.finish, meta, last_gaps)
         closer.start()
         limit_s = self._settings.close_s
-        if not _patiently(
+        if not patiently(
             lambda: closer.wait(_POLL_S) and self._writer.wait(_POLL_S), limit_s
         ):
             self._writer.abandon()
@@ -355,15 +392,3 @@ class Pipeline:
             ring_high_water=handover.high_water,
             extra=self._observers.summary(),
         )
-
-
-def _patiently(done: Callable[[], bool], limit_s: float) -> bool:
-    """Wait until something is done; the time limit or a second Ctrl-C ends the wait."""
-    deadline, interrupts = time.perf_counter() + limit_s, 0
-    while interrupts < 2 and time.perf_counter() < deadline:
-        try:
-            if done():
-                return True
-        except KeyboardInterrupt:
-            interrupts += 1
-    return False

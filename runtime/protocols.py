@@ -19,6 +19,7 @@ __all__ = [
     "Laser",
     "Localizer",
     "Observer",
+    "Recorder",
     "Sink",
 ]
 
@@ -97,6 +98,23 @@ class Sink(Protocol):
     def close(self, meta: Mapping[str, Any]) -> Mapping[str, str]:
         """Finish; returns {kind: path} of what was written."""
         ...
+
+
+class Recorder(Protocol):
+    """Keeps every frame a source delivers. Never waits, as the camera thread calls."""
+
+    def open(self, meta: Mapping[str, Any]) -> None: ...
+    def put(self, frame: Frame) -> None:
+        """Keep a copy; raises `DeviceError` once that is not possible any more."""
+        ...
+
+    def mark(self, gap: Gap) -> None: ...
+    def close(self, meta: Mapping[str, Any]) -> Sequence[str]:
+        """Finish; what went wrong, one line each."""
+        ...
+
+    def discard(self) -> None: ...
+    def summary(self) -> Mapping[str, Any]: ...
 
 
 class Observer(Protocol):

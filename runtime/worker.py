@@ -8,10 +8,11 @@ says False while it goes on.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "patiently"]
 
 
 class Worker:
@@ -38,3 +39,15 @@ class Worker:
             self._target(*self._arguments)
         finally:
             self._done.set()
+
+
+def patiently(done: Callable[[], bool], limit_s: float) -> bool:
+    """Wait until something is done; the time limit or a second Ctrl-C ends the wait."""
+    deadline, interrupts = time.perf_counter() + limit_s, 0
+    while interrupts < 2 and time.perf_counter() < deadline:
+        try:
+            if done():
+                return True
+        except KeyboardInterrupt:
+            interrupts += 1
+    return False

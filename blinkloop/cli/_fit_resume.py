@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,17 +76,32 @@ def is_unfinished(store: Path) -> bool:
     if not isinstance(kept, dict):
         return False
     start, stop = kept["frames"]
-    return not reader.finished or len(reader.frames()) < stop - start
+    wanted = stop - start - kept.get("missing", 0)
+    return not reader.finished or len(reader.frames()) < wanted
 
 
 def find_resume(
-    store: Path, identity: Mapping[str, Any], *, restart: bool, overwrite: bool
+    store: Path,
+    identity: Mapping[str, Any],
+    *,
+    restart: bool,
+    overwrite: bool,
+    runs: Sequence[range] | None = None,
 ) -> Resume:
     """Where to begin, given what an interrupted fit may have left.
 
     The last frame it holds is done again: when the run was asked to end, that frame
     was analysed without its next one. So the movie is read from two frames before the
     first missing one.
+
+    Parameters
+    ----------
+    store, identity
+        Where the results are, and what they must be of.
+    restart, overwrite
+        What a person allows.
+    runs
+        Frames that the movie has; None = all that are wanted.
 
     Raises
     ------
@@ -121,12 +136,15 @@ def find_resume(
             f"--restart to begin anew"
         )
     numbers = reader.frames()["index"]
+    stop = int(identity["frames"][1])
     unbroken = 0
-    while unbroken < len(numbers) and numbers[unbroken] == start + unbroken:
+    for wanted in (i for run in runs or [range(start, stop)] for i in run):
+        if unbroken == len(numbers) or numbers[unbroken] != wanted:
+            break
         unbroken += 1
     if unbroken < 2:
         return anew
-    return Resume(start + unbroken - 1, resumed=True)
+    return Resume(int(numbers[unbroken - 1]), resumed=True)
 
 
 def clear_unborn(store: Path) -> None:

@@ -230,6 +230,8 @@ def fit_movie(
     from blinkloop.integrations.movies import (
         MovieSource,
         RegionMovie,
+        frame_holes,
+        frame_runs,
         movie_identity,
         open_movie,
     )
@@ -252,8 +254,11 @@ def fit_movie(
         identity = identity_of(
             movie_identity(movie, opened), session.meta, plan.facts()
         )
+        runs = frame_runs(frame_holes(opened), range(plan.start, plan.stop))
+        if missing := plan.stop - plan.start - sum(map(len, runs)):
+            identity["missing"] = missing
         begin = find_resume(
-            output.store, identity, restart=restart, overwrite=overwrite
+            output.store, identity, restart=restart, overwrite=overwrite, runs=runs
         )
         # One more frame on each side: the neighbours of the first and the last.
         source = MovieSource(
@@ -279,7 +284,8 @@ def fit_movie(
         )
         say(session, list(opened.notes()))
         _say_plan(plan, begin.first if begin.resumed else None, output)
-        total, before = plan.stop - plan.start, begin.first - plan.start
+        total = sum(map(len, runs))
+        before = sum(len(range(run.start, min(run.stop, begin.first))) for run in runs)
         with stopping() as stop, progress_of(pipeline, total, before):
             report = pipeline.run(stop_event=stop.event)
     frames, localizations = _kept(output.store)

@@ -9,7 +9,7 @@ models, photons or time: `MovieSource` and `ReplaySource` give it a pace.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from blinkloop.errors import InputError
 
-__all__ = ["Movie", "MovieBase", "MovieDamagedError", "delivery"]
+__all__ = ["Movie", "MovieBase", "MovieDamagedError", "delivery", "frame_holes"]
 
 _EXACT_IN_FLOAT32 = 2**24
 
@@ -218,6 +218,15 @@ class MovieBase(ABC):
             f"the {frame} frames before it can be used; copy the file again",
             frame,
         )
+
+
+def frame_holes(movie: Movie) -> Sequence[tuple[int, int]]:
+    """Frames of a movie that were never recorded: (first, count), in order.
+
+    A movie that can have such frames has an attribute `holes`.
+    """
+    holes: Sequence[tuple[int, int]] = getattr(movie, "holes", ())
+    return holes
 
 
 def delivery(

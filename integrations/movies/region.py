@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
-from blinkloop.integrations.movies.movie import Movie
+from blinkloop.integrations.movies.movie import Movie, frame_holes
 from blinkloop.runtime.records import Roi
 
 __all__ = ["RegionMovie", "frame_roi"]
@@ -85,6 +85,17 @@ class RegionMovie:
     def damage(self) -> str | None:
         """Of the movie."""
         return self._movie.damage
+
+    @property
+    def holes(self) -> Sequence[tuple[int, int]]:
+        """Of the movie."""
+        return frame_holes(self._movie)
+
+    @property
+    def time_s(self) -> Callable[[int], float] | None:
+        """When frames came, if the movie knows."""
+        time_s: Callable[[int], float] | None = getattr(self._movie, "time_s", None)
+        return time_s
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
         """The region of frames start .. stop - 1; see `Movie.read`."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop.integrations.movies.movie import Movie, MovieDamagedError
+from blinkloop.integrations.movies.movie import (
+    Movie,
+    MovieDamagedError,
+    frame_holes,
+)
 from blinkloop.runtime.records import Frame, Roi
 
-__all__ = ["MovieSource", "frame_blocks"]
+__all__ = ["MovieSource", "frame_blocks", "frame_runs"]
 
 _BLOCK_BYTES = 16 * 2**20
 
@@ -44,8 +48,21 @@ def frame_blocks(
             raise
 
 
+def frame_runs(holes: Sequence[tuple[int, int]], wanted: range) -> list[range]:
+    """The unbroken runs of frames of a stretch, in order."""
+    runs = []
+    first = wanted.start
+    for hole, count in holes:
+        runs.append(range(first, min(hole, wanted.stop)))
+        first = max(first, hole + count)
+    runs.append(range(first, wanted.stop))
+    return [run for run in runs if len(run)]
+
+
 class MovieSource:
     """Offline `FrameSource`: every frame is delivered, the consumer sets the pace.
+
+    Frames that were never recorded (`frame_holes`) are jumps in `Frame.index`.
 
     Parameters
     ----------
@@ -56,6 +73,8 @@ class MovieSource:
         metadata gives the time stamps; without either they are all 0.
     start, stop
         First frame and the one after the last; the whole movie by default.
+    runs
+        These stretches instead, in order.
     """
 
     def __init__(
@@ -65,11 +84,13 @@ class MovieSource:
         *,
         start: int = 0,
         stop: int | None = None,
+        runs: Sequence[range] | None = None,
     ) -> None:
         self._movie = movie
         exposure_ms = movie.facts().get("exposure_ms")
         self._interval_s = 1 / fps if fps else (exposure_ms or 0.0) / 1e3
-        self._range = range(movie.n_frames)[start:stop]
+        whole = range(movie.n_frames)[start:stop]
+        self._runs = frame_runs(frame_holes(movie), whole) if runs is None else runs
         self._stop = threading.Event()
         x, y = movie.origin
         self._roi = Roi(x, y, movie.width, movie.height)
@@ -105,13 +126,19 @@ class MovieSource:
         MovieDamagedError
             After the last good frame, when the movie should have more.
         """
-        run = self._range
-        for first, block in frame_blocks(self._movie, run.start, run.stop):
-            for i, pixels in enumerate(block, first):
-                if self._stop.is_set():
-                    return
-                yield Frame(i, i * self._interval_s, pixels, self._roi)
-        raise_if_damaged(self._movie, run.stop)
+        reached = 0
+        for run in self._runs:
+            for first, block in frame_blocks(self._movie, run.start, run.stop):
+                for i, pixels in enumerate(block, first):
+                    if self._stop.is_set():
+                        return
+                    yield Frame(i, self._time_s(i), pixels, self._roi)
+            reached = run.stop
+        raise_if_damaged(self._movie, reached)
+
+    def _time_s(self, index: int) -> float:
+        time_s: Callable[[int], float] | None = getattr(self._movie, "time_s", None)
+        return index * self._interval_s if time_s is None else time_s(index)
 
     def stop(self) -> None:
         """End `frames()` at the next frame; callable from any thread."""

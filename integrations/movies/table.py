@@ -16,8 +16,10 @@ from blinkloop.integrations.movies.arrays import is_npy, is_zarr, open_npy, open
 from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
 from blinkloop.integrations.movies.movie import Movie
 from blinkloop.integrations.movies.picasso_raw import PicassoRawMovie, is_picasso_raw
+from blinkloop.integrations.movies.raw import RawMovie
 from blinkloop.integrations.movies.tiff import open_tiff
 from blinkloop.integrations.movies.tiff_directory import is_tiff
+from blinkloop.runtime.raw import is_raw_store
 
 __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 
@@ -121,7 +123,7 @@ def find_movies(path: str | Path) -> list[Path]:
 
 def _open_folder(path: Path) -> Movie:
     if is_zarr(path):
-        return open_zarr(path)
+        return RawMovie(path) if is_raw_store(path) else open_zarr(path)
     files = tiff_files(path)
     if not files:
         what = "is empty" if not any(path.iterdir()) else "holds no TIFF file"
