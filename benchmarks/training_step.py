@@ -25,12 +25,12 @@ from typing import Any
 import torch
 
 from blinkloop.training.loss import Targets, localization_loss
+from blinkloop.training.network import MovieHeads
 from blinkloop.training.optimizers import make_optimizer, update_average
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.recipes import load_recipe
 from blinkloop.training.run_state import new_network
 from blinkloop.training.simulate import Simulator
-from blinkloop.training.step import MovieHeads
 from blinkloop.training.targets import scaled_frames, to_targets
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -33,7 +33,7 @@ class TrainedRun:
     recipe
         What it was trained with.
     provenance
-        Iterations, seconds, version of torch.
+        Iterations, seconds, version of torch; the teacher where there was one.
     """
 
     network: TwoStageNetwork
@@ -57,11 +57,13 @@ def read_run(run: str | os.PathLike[str]) -> TrainedRun:
         recipe = Recipe.model_validate_json(state["recipe"])
         averaged = state["averaged"]
         weights = {name: value.float().numpy() for name, value in averaged.items()}
-        provenance = {
+        provenance: dict[str, Any] = {
             "iterations": int(state["iteration"]),
             "training_seconds": round(float(state["seconds"]), 1),
             "torch": str(state["torch"]),
         }
+        if state.get("teacher"):
+            provenance["teacher"] = dict(state["teacher"])
     except (KeyError, AttributeError, TypeError, ValidationError) as error:
         raise InputError(
             f"{path}: not a checkpoint of this version of blinkloop "

@@ -85,7 +85,8 @@ class CsvLog:
             "seconds_per_iteration": f"{progress.seconds_per_iteration:.4g}",
             "restarts": f"{progress.restarts}",
         }
-        for key in _MEANS:
+        # A teacher's term is there only where one is.
+        for key in dict.fromkeys([*_MEANS, *self._waiting[-1]]):
             values = [old[key] for old in self._waiting if key in old]
             row[key] = f"{sum(values) / len(values):.6g}" if values else ""
         for key, value in (progress.validation or {}).items():

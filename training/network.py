@@ -20,7 +20,10 @@ from torch.nn import functional
 
 from blinkloop.schema import Architecture
 
-__all__ = ["MAP_CHANNELS", "SIGMA_FLOOR", "TwoStageNetwork"]
+__all__ = ["MAP_CHANNELS", "SIGMA_FLOOR", "Heads", "MovieHeads", "TwoStageNetwork"]
+
+Heads = tuple[Tensor, Tensor, Tensor, Tensor]
+"""p, position, sigma and background before activation, (N, 1 or 4, H, W) each."""
 
 MAP_CHANNELS = ("p", "photons", "x", "y", "z", "sN", "sx", "sy", "sz", "bg")
 """Channels of the output, in order, in network units."""
@@ -158,7 +161,7 @@ class TwoStageNetwork(nn.Module):
         result: Tensor = self.analysis(self.stem(frames))
         return result
 
-    def raw_maps(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def raw_maps(self, features: Tensor) -> Heads:
         """Context features (N, 3C, Hf, Wf) -> outputs of the heads, not activated."""
         shared = self.context(features)
         return (
@@ -192,8 +195,29 @@ class TwoStageNetwork(nn.Module):
         """Scaled frames (N, 3, H, W) -> maps (N, 10, H, W) of the middle frame."""
         return self.activate(*self.heads_of(frames))
 
-    def heads_of(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def heads_of(self, frames: Tensor) -> Heads:
         """Scaled frames (N, 3, H, W) -> outputs of the heads, not activated."""
         n, t, h, w = frames.shape
         kept = self.analyse(frames.reshape(n * t, 1, h, w))
         return self.raw_maps(kept.reshape(n, -1, kept.shape[-2], kept.shape[-1]))
+
+
+class MovieHeads(nn.Module):
+    """(S, T, H, W) scaled frames -> outputs of the heads for the S (T - 2) inner ones.
+
+    Every frame of a movie is analysed once.
+    """
+
+    def __init__(self, network: TwoStageNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Heads:
+        """Not activated."""
+        movies, length, height, width = frames.shape
+        flat = frames.reshape(movies * length, 1, height, width)
+        kept = self.network.analyse(flat.contiguous(memory_format=torch.channels_last))
+        kept = kept.reshape(movies, length, *kept.shape[1:])
+        triples = torch.cat([kept[:, :-2], kept[:, 1:-1], kept[:, 2:]], dim=2)
+        triples = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return self.network.raw_maps(triples)

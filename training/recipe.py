@@ -19,11 +19,13 @@ from blinkloop.schema import (
     Scaling,
     SplinePsfSettings,
 )
+from blinkloop.training.recipe_distillation import DistillationSettings
 from blinkloop.training.recipe_sample import CameraVariation, SampleSettings
 from blinkloop.training.recipe_schedule import ScheduleSettings
 
 __all__ = [
     "CameraVariation",
+    "DistillationSettings",
     "LossSettings",
     "Recipe",
     "SampleSettings",
@@ -44,6 +46,7 @@ def _alike(key: str) -> str:
         for name in part.model_fields
     }
     known |= {*LossSettings.model_fields, *ScheduleSettings.model_fields}
+    known |= {*DistillationSettings.model_fields}
     near = get_close_matches(key, sorted(known), 1)
     return f" (was {near[0]} meant?)" if near else ""
 
@@ -101,6 +104,9 @@ class Recipe(_Strict):
     )
     sample: SampleSettings = SampleSettings()
     loss: LossSettings = LossSettings()
+    distillation: DistillationSettings | None = Field(
+        None, description="Learn from a trained network too; None: the truth alone."
+    )
     schedule: ScheduleSettings = ScheduleSettings()
     network_units: Scaling | None = Field(
         None, description="Instead of those of `scaling`; a fine-tuned network's."

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blinkloop.training.distillation import Distillation, Teacher
 from blinkloop.training.distributed import Ranks
 from blinkloop.training.divergence import Watch
 from blinkloop.training.early_stop import EarlyStop
@@ -55,6 +56,8 @@ class RunState:
         To begin with; random when None.
     source
         Where they are from.
+    teacher
+        Whom the recipe's `distillation` means.
     """
 
     def __init__(
@@ -65,8 +68,13 @@ class RunState:
         *,
         weights: Mapping[str, Tensor] | None = None,
         source: str | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.recipe, self.device, self._ranks = recipe, device, ranks
+        self.teacher = teacher
+        self._distillation = (
+            None if teacher is None else Distillation(teacher, recipe, device)
+        )
         self.source = source
         self.iteration = 0
         self.clock = Clock()
@@ -87,7 +95,13 @@ class RunState:
         self.averaged = TwoStageNetwork(self.recipe.architecture).to(self.device)
         self.averaged.load_state_dict(self.network.state_dict())
         self.optimizer = make_optimizer(self.network, self.recipe.schedule)
-        self.step = TrainingStep(self.network, self.optimizer, self.recipe, self._ranks)
+        self.step = TrainingStep(
+            self.network,
+            self.optimizer,
+            self.recipe,
+            self._ranks,
+            self._distillation,
+        )
 
     def again(self) -> None:
         """Begin with other random weights, after those of the seed were stuck."""
@@ -121,6 +135,7 @@ class RunState:
             "elapsed_s": self.clock.elapsed_s,
             "clock": asdict(self.clock),
             "source": self.source,
+            "teacher": None if self.teacher is None else self.teacher.record(),
             "rate_scale": self.rate_scale,
             "restarts": self.restarts,
             "losses": self.watch.losses,

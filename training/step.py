@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from blinkloop.training.distillation import Distillation
 from blinkloop.training.distributed import Ranks
 from blinkloop.training.loss import localization_loss
-from blinkloop.training.network import TwoStageNetwork
+from blinkloop.training.network import MovieHeads, TwoStageNetwork
 from blinkloop.training.progress import LOSS_TERMS
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.simulate import Batch
 from blinkloop.training.targets import scaled_frames, to_targets
 
-__all__ = ["MovieHeads", "Precision", "StepResult", "TrainingStep", "fastest_precision"]
+__all__ = ["Precision", "StepResult", "TrainingStep", "fastest_precision"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Heads = tuple[Tensor, Tensor, Tensor, Tensor]
 
 _TYPES = {
     "fp32": torch.float32,
@@ -49,7 +49,7 @@ class StepResult:
     gradient_norm
         Before clipping.
     terms
-        Mean over frames of each term.
+        Mean over frames of each term; `distillation` where there is a teacher.
     location_per_emitter
         The localization term per emitter; NaN without emitters.
     finite
@@ -66,27 +66,6 @@ class StepResult:
     told: list[float]
 
 
-class MovieHeads(nn.Module):
-    """(S, T, H, W) scaled frames -> outputs of the heads for the S (T - 2) inner ones.
-
-    Every frame of a movie is analysed once.
-    """
-
-    def __init__(self, network: TwoStageNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, frames: Tensor) -> Heads:
-        """Not activated."""
-        movies, length, height, width = frames.shape
-        flat = frames.reshape(movies * length, 1, height, width)
-        kept = self.network.analyse(flat.contiguous(memory_format=torch.channels_last))
-        kept = kept.reshape(movies, length, *kept.shape[1:])
-        triples = torch.cat([kept[:, :-2], kept[:, 1:-1], kept[:, 2:]], dim=2)
-        triples = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.network.raw_maps(triples)
-
-
 class TrainingStep:
     """Trains a network in place, batch by batch.
 
@@ -100,6 +79,8 @@ class TrainingStep:
         Loss, scaling, clip norm and precision ("auto" must have been decided).
     ranks
         The processes that share the work.
+    distillation
+        The teacher's term of the loss; None: the truth alone.
     """
 
     def __init__(
@@ -108,7 +89,9 @@ class TrainingStep:
         optimizer: torch.optim.Optimizer,
         recipe: Recipe,
         ranks: Ranks,
+        distillation: Distillation | None = None,
     ) -> None:
+        self._distillation = distillation
         self._network, self._optimizer, self._ranks = network, optimizer, ranks
         self._recipe, self._scaling = recipe, recipe.scaling()
         self._device = next(network.parameters()).device
@@ -156,19 +139,22 @@ class TrainingStep:
         )
         terms = dict(zip(LOSS_TERMS, means[:4], strict=True))
         value = sum(means[:4])
+        if self._distillation is not None:
+            terms["distillation"] = means[5]
+            value += means[5]
         # The scaler leaves a step out and halves its scale; at 1 it is not the scale.
         scaled = self._scaler.is_enabled() and self._scaler.get_scale() > 1
         finite = math.isfinite(norm) or scaled
         if finite and math.isfinite(value):
             self._scaler.step(self._optimizer)
         self._scaler.update()
-        located = means[4] / means[5] if means[5] else math.nan
+        located = means[4] / means[6] if means[6] else math.nan
         return StepResult(value, norm, terms, located, finite, told)
 
     def _forward(
         self, batch: Batch, tell: tuple[float, ...]
     ) -> tuple[Tensor, list[float], list[float]]:
-        """Loss of this process; terms, location and emitters of all; what was told."""
+        """Loss of this process; of all: terms, location, teacher, emitters, told."""
         frames = scaled_frames(batch, self._scaling).to(self._device)
         targets = to_targets(batch, self._recipe).to(self._device)
         with self._autocast():
@@ -182,16 +168,21 @@ class TrainingStep:
             p,
             three_dimensional=self._recipe.three_dimensional,
         )
+        loss, taught = terms.total(), torch.zeros((), device=self._device)
+        if self._distillation is not None:
+            taught = self._distillation(batch, maps, p, targets.weight)
+            loss = loss + taught
         means = torch.stack(
             [
                 *(getattr(terms, name).detach().mean() for name in LOSS_TERMS),
                 terms.location.detach().sum(),
+                taught.detach(),
             ]
         ).tolist()
         emitters = float(targets.frame.numel())
         summed = self._ranks.total([*means, emitters, *tell], self._device)
-        means = [value / self._ranks.size for value in summed[:6]]
-        return terms.total(), means, summed[6:]
+        means = [value / self._ranks.size for value in summed[:7]]
+        return loss, means, summed[7:]
 
     def _autocast(self) -> AbstractContextManager[None]:
         enabled = self._type != torch.float32

@@ -28,6 +28,7 @@ from blinkloop.training.checkpoint import (
     write_checkpoint,
 )
 from blinkloop.training.denormals import denormals_are_zero
+from blinkloop.training.distillation import Teacher, teacher_for, write_teacher
 from blinkloop.training.distributed import ALONE, Ranks
 from blinkloop.training.microscopes import check_files
 from blinkloop.training.network import TwoStageNetwork
@@ -67,11 +68,14 @@ class Trainer:
         Makes the batch of (iteration, stream); the recipe's simulator when None.
     base
         Paths in the recipe are relative to this folder.
+    teacher
+        Whom the recipe's `distillation` means; a run that goes on has its own.
 
     Raises
     ------
     InputError
-        The folder holds another run, or `start` or `finish_in` cannot be used.
+        The folder holds another run, or `start`, `finish_in` or the teacher cannot be
+        used.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Trainer:
         ranks: Ranks = ALONE,
         batches: Callable[[int, int], Batch] | None = None,
         base: Path = Path(),
+        teacher: Teacher | None = None,
     ) -> None:
         self.folder, self.validate, self._ranks = folder, validate, ranks
         self.notes: list[str] = []
@@ -108,7 +113,10 @@ class Trainer:
             at = saved or {"iteration": 0, "seconds": 0.0}
             recipe, said = finished_in(recipe, at, finish_in)
             self.notes.append(said)
-        self.state = RunState(recipe, place, ranks, weights=weights, source=source)
+        teacher = teacher_for(recipe, teacher, folder if saved is not None else None)
+        self.state = RunState(
+            recipe, place, ranks, weights=weights, source=source, teacher=teacher
+        )
         if saved is not None:
             self.state.restore(saved)
         self._interrupted = self._enough = False
@@ -118,6 +126,8 @@ class Trainer:
         if ranks.leads:
             folder.mkdir(parents=True, exist_ok=True)
             write_recipe(recipe, folder, base)
+            if teacher is not None and saved is None:
+                write_teacher(teacher, folder)
             self._record = RunRecord(
                 folder, place, processes=ranks.size, iteration=self.iteration
             )
@@ -180,6 +190,7 @@ class Trainer:
             name=self.recipe.name,
             seed=self.recipe.seed,
             source=state.source,
+            teacher=None if state.teacher is None else state.teacher.record(),
             iterations=state.iteration,
             finished=self.finished,
             stopped_early=state.stopped_early,

@@ -13,11 +13,10 @@ from pathlib import Path
 import torch
 
 from blinkloop.training.loss import localization_loss
-from blinkloop.training.network import TwoStageNetwork
+from blinkloop.training.network import MovieHeads, TwoStageNetwork
 from blinkloop.training.progress import LOSS_TERMS
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.simulate import Simulator
-from blinkloop.training.step import MovieHeads
 from blinkloop.training.targets import scaled_frames, to_targets
 
 __all__ = ["ValidationLoss", "all_measures"]

@@ -17,10 +17,11 @@ from blinkloop.cli._bundled import resolve_model
 from blinkloop.cli._output import note, warn
 
 if TYPE_CHECKING:
+    from blinkloop.training.distillation import Teacher
     from blinkloop.training.progress import Progress
     from blinkloop.training.start import StartWeights
 
-__all__ = ["Bar", "StopRequest", "first_weights", "stop_request"]
+__all__ = ["Bar", "StopRequest", "first_weights", "stop_request", "teacher_from"]
 
 
 def first_weights(source: str) -> StartWeights:
@@ -53,6 +54,43 @@ def first_weights(source: str) -> StartWeights:
     return StartWeights(
         weights, card.architecture, card.scaling, source, card.three_dimensional
     )
+
+
+def teacher_from(source: str) -> Teacher:
+    """A network to learn from: a run, a model file or name, a DECODE network.
+
+    Raises
+    ------
+    InputError
+        There is no such thing, or it cannot be read.
+    """
+    import torch
+
+    from blinkloop.export.weights import (
+        read_model_weights,
+        weights_of,
+        weights_sha256,
+    )
+    from blinkloop.training.distillation import Teacher
+
+    path = Path(source)
+    if path.is_dir() or path.suffix in (".pt", ".pth"):
+        from blinkloop.export.from_official import looks_official, read_official
+
+        if looks_official(path):
+            imported = read_official(path)
+            network, card = imported.network, imported.card
+        else:
+            from blinkloop.export.from_run import read_run
+            from blinkloop.training.card import card_from_recipe
+
+            run = read_run(path)
+            network, card = run.network, card_from_recipe(run.recipe)
+        arrays = weights_of(network)
+    else:
+        arrays, card = read_model_weights(resolve_model(source))
+    weights = {name: torch.tensor(value) for name, value in arrays.items()}
+    return Teacher(weights, card, source, weights_sha256(arrays))
 
 
 @dataclass(slots=True)

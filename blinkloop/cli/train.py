@@ -37,6 +37,11 @@ __all__ = ["command"]
     metavar="RUN|MODEL",
     help="Begin with the weights of a run folder, checkpoint or (bundled) model.",
 )
+@click.option(
+    "--teacher",
+    metavar="RUN|MODEL",
+    help="Learn from this network too, beside the truth; instead of the recipe's.",
+)
 @click.option("--iterations", type=click.IntRange(1), help="Instead of the recipe's.")
 @click.option(
     "--minutes",
@@ -101,6 +106,7 @@ class _Asked:
     recipe: Path
     folder: Path
     source: str | None
+    teacher: str | None
     iterations: int | None
     minutes: float | None
     until: int | None
@@ -137,13 +143,24 @@ class _Asked:
                 )
         schedule = settings.schedule.model_copy(update=update)
         seed = settings.seed if self.seed is None else self.seed
-        return settings.model_copy(update={"schedule": schedule, "seed": seed})
+        update = {"schedule": schedule, "seed": seed}
+        if self.teacher is not None:
+            from blinkloop.training.recipe import DistillationSettings
+
+            known = settings.distillation
+            named = {"teacher": self.teacher}
+            update["distillation"] = (
+                known.model_copy(update=named)
+                if known
+                else DistillationSettings(**named)
+            )
+        return settings.model_copy(update=update)
 
     def trainer(self, settings: Recipe, device: str, ranks: Any) -> Trainer:
         """The trainer, resumed when there is a run."""
         import torch
 
-        from blinkloop.cli._training import first_weights
+        from blinkloop.cli._training import first_weights, teacher_from
         from blinkloop.training.checkpoint import CHECKPOINT_FILE
         from blinkloop.training.trainer import Trainer
         from blinkloop.training.validate import Validation
@@ -151,6 +168,8 @@ class _Asked:
 
         resumed = (self.folder / CHECKPOINT_FILE).exists()
         start = first_weights(self.source) if self.source and not resumed else None
+        learns = settings.distillation if not resumed else None
+        teacher = teacher_from(learns.teacher) if learns else None
         try:
             torch.empty(1, device=torch.device(device))
         except (RuntimeError, AssertionError) as error:
@@ -167,6 +186,7 @@ class _Asked:
             finish_in=self.finish_in,
             ranks=ranks,
             base=self.base,
+            teacher=teacher,
         )
         # Of the trainer's recipe: a fine-tuned network has units of its own.
         trainer.validate = all_measures(
@@ -178,7 +198,7 @@ class _Asked:
     def words(self) -> list[object]:
         """The command that goes on."""
         words: list[object] = ["blinkloop", "train", self.recipe, "-o", self.folder]
-        for name in ("iterations", "minutes", "finish_in", "seed"):
+        for name in ("teacher", "iterations", "minutes", "finish_in", "seed"):
             value = getattr(self, name)
             if value is not None:
                 words += ["--" + name.replace("_", "-"), value]

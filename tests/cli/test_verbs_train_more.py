@@ -192,3 +192,35 @@ def test_torchrun_trains_with_two_processes(recipe: Path, tmp_path: Path) -> Non
     record = json.loads((run / "run.json").read_text())
     assert record["sessions"][0]["hardware"]["processes"] == 2
     assert record["iterations"] == 4
+
+
+def test_teacher_is_kept_in_the_run_and_named_in_the_card(
+    verb: Verb, train: Verb, recipe: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="needs the extra `export`")
+    from blinkloop.export.from_run import read_run
+
+    run, model = tmp_path / "run", GOLDEN / "tiny_half.onnx"
+    said = train(run, "--teacher", model, "--until", 2)
+    assert said.code == 0, said.err
+    assert f"--teacher {model}" in said.err.splitlines()[-1]
+    assert train(run).code == 0
+    teacher = read_run(run).provenance["teacher"]
+    assert teacher["source"] == str(model)
+    assert float(log_of(run)[-1]["distillation"]) > 0
+    # A run is a teacher as well.
+    again = train(tmp_path / "again", "--teacher", run, "--iterations", 1)
+    assert again.code == 0, again.err
+    for name, words in (
+        ("no-such-model", ("no bundled model 'no-such-model'",)),
+        (tmp_path / "none", ("no bundled model", "no such model file")),
+    ):
+        lost = train(tmp_path / "lost", "--teacher", name)
+        assert lost.code == 2
+        assert any(word in lost.error for word in words)
+        assert not (tmp_path / "lost").exists()
+    flat = recipe.read_text() + "psf: {kind: gaussian, z_range_nm: [0.0, 0.0]}\n"
+    recipe.write_text(flat)
+    wrong = train(tmp_path / "flat", "--teacher", model)
+    assert wrong.code == 2
+    assert "3D network, the recipe trains a 2D one" in wrong.error
