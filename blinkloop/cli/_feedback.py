@@ -82,10 +82,8 @@ def feedback_options(function: _F) -> _F:
         ),
         click.option(
             "--update-frames",
-            type=click.IntRange(20),
-            default=25,
-            show_default=True,
-            help="Frames between two laser commands.",
+            type=click.IntRange(5),
+            help="Frames between two laser commands; default: 10, and at least 0.1 s.",
         ),
         click.option(
             "--on-time",
@@ -110,7 +108,7 @@ def make_loop(
     mode: str,
     target: float | str,
     on_time: float | None,
-    update_frames: int,
+    update_frames: int | None,
     laser: Laser | None = None,
     start_power: float | None = None,
     max_power: float | None = None,
@@ -136,7 +134,7 @@ def make_loop(
     target
         Active emitters per um^2; "now" = as it is at the start.
     on_time, update_frames
-        Mean on-time and frames per command.
+        Mean on-time; frames per command, None = by camera and estimator.
     laser
         None in mode off, or to advise without one.
     start_power, max_power, safe_power, max_dose
@@ -182,6 +180,8 @@ def make_loop(
     start = start_power if start_power is not None else top / 100.0
     kind = ACTUATORS[actuator]
     resolution = kind.resolution or getattr(laser, "resolution", None)
+    if update_frames is None:
+        update_frames = _update_frames(estimator, frame_s)
     at_max = None
     if stop_at_max_s is not None:
         at_max = math.ceil(stop_at_max_s / (update_frames * (frame_s or 0.01)))
@@ -213,12 +213,9 @@ def make_loop(
         raise InputError(
             f"feedback: {name} cannot be {first['input']!r:.60}: {first['msg']}"
         ) from error
-    # What remains of an update after the average: the camera, the analysis and the
-    # emitters need a moment until a command is seen.
-    average = max(update_frames - math.ceil(tau) - 2, update_frames // 2)
     density = DensityEstimator(
         card.pixel_size_nm,
-        average_frames=average,
+        average_frames=update_frames,
         on_time_frames=tau,
         region=None if region is None else Roi(*region),
         p_floor=probability_floor(card.architecture.logit_clamp),
@@ -235,6 +232,16 @@ def make_loop(
     if isinstance(target, str):
         loop.copy_target()
     return loop
+
+
+def _update_frames(estimator: str, frame_s: float) -> int:
+    """Ten frames; more for the noisy maximum of blocks, and for fast cameras.
+
+    A laser on a serial line takes some 10 commands/s, and delays are times: they are
+    sought up to five updates.
+    """
+    frames = 25 if estimator == "crowding" else 10
+    return max(frames, math.ceil(0.1 / frame_s)) if frame_s > 0 else frames
 
 
 def _start(deadman: DeadManPlan | str | None, log: CommandLog) -> Switch | None:

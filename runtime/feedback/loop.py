@@ -226,6 +226,7 @@ class FeedbackLoop:
             "feedback_error": self._error,
             "negative_response": self._controller.trip_reason == "negative response",
             "tuned_response": _tuned(self._controller),
+            "laser_delay_frames": self._controller.delay_frames,
             "controller_stopped": self._controller.trip_reason,
         }
 

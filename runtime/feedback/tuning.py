@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 __all__ = ["StepTest", "TunedGains"]
 
-_UPDATES = 4
+_FRAMES = 100
 _FACTOR = 1.5
 _CLEAR = 2.0
 """A response is taken for real beyond so many of its SD."""
-_PATIENCE = 20
 _NOISE_MAX = 0.3
 
 
@@ -49,10 +48,19 @@ class StepTest:
     ----------
     max_power
         A step that would exceed it goes down instead.
+    update_frames
+        Frames per update: 100 frames are measured before the step and after it.
+    settling_frames
+        Frames that the emitters need to follow.
     """
 
-    def __init__(self, max_power: float) -> None:
+    def __init__(
+        self, max_power: float, update_frames: int, settling_frames: int
+    ) -> None:
         self._max_power = max_power
+        self._updates = max(math.ceil(_FRAMES / update_frames), 2)
+        self._pause = math.ceil(settling_frames / update_frames)
+        self._patience = 5 * self._updates
         self._before: list[tuple[float, float]] = []
         self._after: list[tuple[float, float]] = []
         self._powers: list[float] = []
@@ -71,17 +79,17 @@ class StepTest:
             Applied now.
         """
         self._seen += 1
-        if self._seen > _PATIENCE or power <= 0:
+        if self._seen > self._patience or power <= 0:
             return self._end(TunedGains(math.nan, math.nan, 1.0, False), power)
         if density <= 0 or sd > _NOISE_MAX * density:
             return power, "tuning: waits for a density to measure"
         point = (math.log(density), sd / density)
-        if len(self._before) < _UPDATES:
+        if len(self._before) < self._updates:
             self._before.append(point)
-            if len(self._before) < _UPDATES:
+            if len(self._before) < self._updates:
                 return power, "tuning: measures before the step"
             up = power * _FACTOR <= self._max_power
-            self._powers, self._wait = [power], 1
+            self._powers, self._wait = [power], self._pause
             wished = power * _FACTOR if up else power / _FACTOR
             return wished, "tuning: steps " + ("up" if up else "down")
         if self._wait:
@@ -89,7 +97,7 @@ class StepTest:
             self._powers.append(power)
             return power, "tuning: waits for the emitters"
         self._after.append(point)
-        if len(self._after) < _UPDATES:
+        if len(self._after) < self._updates:
             return power, "tuning: measures after the step"
         return self._end(self._judge(), self._powers[0])
 

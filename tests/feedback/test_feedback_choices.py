@@ -15,6 +15,7 @@ from blinkloop.runtime.feedback import ControllerSettings, FeedbackController
 
 def controller_of(**more: object) -> FeedbackController:
     settings = {"target_per_um2": 0.5, "start_power": 10.0, "max_power": 10.0, **more}
+    settings = {"update_frames": 25, "delay_frames": 0, **settings}
     return FeedbackController(ControllerSettings.model_validate(settings))
 
 

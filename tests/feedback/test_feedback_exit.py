@@ -34,11 +34,13 @@ guard = LaserGuard(FileLaser(), LaserLimits(max_value=50.0), mode="control")
 loop = FeedbackLoop(
     DensityEstimator(100.0),
     FeedbackController(
-        ControllerSettings(target_per_um2=0.5, start_power=4.0, max_power=50.0)
+        ControllerSettings(
+            target_per_um2=0.5, start_power=4.0, max_power=50.0, update_frames=25
+        )
     ),
     guard,
 )
-loop.observe([result(index, 5.0) for index in range(30)])
+loop.observe([result(index, 5.0) for index in range(60)])
 assert FileLaser().read() == 6.0, FileLaser().read()
 print("on", flush=True)
 how = sys.argv[2]

@@ -43,7 +43,13 @@ def loop_of(
         watchdog=False,
     )
     controller = FeedbackController(
-        ControllerSettings(target_per_um2=0.5, start_power=4.0, max_power=50.0)
+        ControllerSettings(
+            target_per_um2=0.5,
+            start_power=4.0,
+            max_power=50.0,
+            update_frames=25,
+            delay_frames=0,
+        )
     )
     return FeedbackLoop(
         DensityEstimator(100.0, region=region), controller, guard

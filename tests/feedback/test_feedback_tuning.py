@@ -15,6 +15,7 @@ from blinkloop.runtime.feedback import ControllerSettings, FeedbackController
 def tuned(exponent: float, **more: object) -> tuple[FeedbackController, list[str]]:
     """A controller after 20 updates on a plant with density = 0.5 (P / 4)^exponent."""
     settings = {"target_per_um2": 0.5, "start_power": 4.0, "max_power": 50.0, **more}
+    settings = {"update_frames": 25, "delay_frames": 0, **settings}
     controller = FeedbackController(
         ControllerSettings.model_validate({"tune": True, **settings})
     )
