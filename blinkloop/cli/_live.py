@@ -20,8 +20,17 @@ if TYPE_CHECKING:
     from blinkloop.cli._session import Session
     from blinkloop.runtime import FrameSource, Observer, PipelineSettings, RunReport
     from blinkloop.runtime.feedback import FeedbackLoop
+    from blinkloop.runtime.protocols import Recorder
 
-__all__ = ["LiveRun", "live_record", "make_folder", "new_folder_name", "run_live"]
+__all__ = [
+    "LiveRun",
+    "live_record",
+    "make_folder",
+    "new_folder_name",
+    "run_live",
+    "write_report",
+    "write_tables",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,7 @@ def run_live(
     quiet: bool = False,
     meta: dict[str, Any] | None = None,
     settings: PipelineSettings | None = None,
+    recorder: Recorder | None = None,
 ) -> LiveRun:
     """Run a source through a session and leave the results in a folder.
 
@@ -123,6 +133,8 @@ def run_live(
         More facts for the store.
     settings
         Of the pipeline.
+    recorder
+        Keeps the raw frames.
     """
     from blinkloop.runtime import LiveStore, Pipeline
     from blinkloop.runtime.sinks import EventLog
@@ -142,6 +154,7 @@ def run_live(
                 observers,
                 settings,
                 meta={**session.meta, **(meta or {})},
+                recorder=recorder,
             )
             with watching(
                 pipeline, total=total, extra=lambda: density_text(loop), quiet=quiet
@@ -154,7 +167,7 @@ def run_live(
         loop.close()
     warnings = [*report.warnings, *full_tables(report, session)]
     try:
-        files, table = _tables(store, folder, warnings)
+        files, table = write_tables(store, folder, warnings)
         if "events" in report.files:
             files["events"] = report.files["events"]
     except KeyboardInterrupt:
@@ -170,7 +183,7 @@ def run_live(
     return LiveRun(report, files, warnings, table, stop.number)
 
 
-def _tables(
+def write_tables(
     store: Path, folder: Path, warnings: list[str]
 ) -> tuple[dict[str, str], npt.NDArray[Any]]:
     """Make the tables of other programs from the store: files by kind, and the rows."""
@@ -199,6 +212,7 @@ def live_record(run: LiveRun, session: Session, **more: Any) -> dict[str, Any]:
     record["frames_missing"] = {
         **missing_by_stage(gaps),
         "writer": run.report.frames_unwritten,
+        "raw": record["raw"]["frames_unwritten"] if "raw" in record else None,
     }
     # The gaps of a long run belong into its report file, not onto the screen.
     record["gaps"] = len(gaps)

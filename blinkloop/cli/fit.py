@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from blinkloop.cli._fit_plan import (
     FitPlan,
@@ -48,12 +49,11 @@ __all__ = ["Fit", "command", "fit_movie"]
 
 @click.command("fit", short_help="Localize a movie, or a folder of movies.")
 @click.argument("movie", type=click.Path(path_type=Path))
-@model_option()
+@model_option(required=False)
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    required=True,
     help="Table to write: .hdf5 (Picasso), .csv (ThunderSTORM) or .zarr (live store); "
     "a folder when MOVIE is a folder of movies.",
 )
@@ -89,11 +89,16 @@ __all__ = ["Fit", "command", "fit_movie"]
     is_flag=True,
     help="Begin anew instead of going on with an interrupted fit.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="MOVIE is the folder of a killed run: complete it from its raw data.",
+)
 @json_option
 def command(
     movie: Path,
-    model: Path,
-    out: Path,
+    model: Path | None,
+    out: Path | None,
     camera_flags: CameraFlags,
     threshold: float | None,
     threads: int | None,
@@ -105,18 +110,28 @@ def command(
     memory: float | None,
     overwrite: bool,
     restart: bool,
+    resume: bool,
     as_json: bool,
 ) -> int | None:
     """Localize a MOVIE: TIFF, folder of TIFFs, Picasso .raw, .npy, Zarr.
 
     A folder of multi-frame movies is fitted movie by movie. Ctrl-C saves what is done;
-    after a kill or a power cut the same command goes on where it was.
+    after a kill or a power cut the same command goes on where it was. A live run that
+    was killed is completed by fit --resume RUN, with the model and settings it had.
 
     Example: blinkloop fit movie.tif -m astigmatic-small -o locs.hdf5
     """
     from blinkloop.cli._fit_folder import fit_folder
     from blinkloop.integrations.movies import find_movies
 
+    if resume:
+        from blinkloop.cli._resume_run import resume_run
+
+        _refuse_with_resume()
+        return resume_run(movie, model, threads=threads, as_json=as_json)
+    if model is None or out is None:
+        missing = "-m / --model" if model is None else "-o / --out"
+        raise click.UsageError(f"Missing option '{missing}'.")
     if batch is not None and batch < 1:
         raise InputError(f"--batch must be at least 1, got {batch}")
     wanted = Wanted(
@@ -168,6 +183,23 @@ def command(
         overwrite=overwrite,
         restart=restart,
     )
+
+
+def _refuse_with_resume() -> None:
+    """All else is as the run had it."""
+    context = click.get_current_context()
+    allowed = ("movie", "model", "threads", "resume", "as_json")
+    given = [
+        option.opts[-1]
+        for option in context.command.params
+        if option.name not in allowed
+        and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise InputError(
+            f"--resume completes a run with the settings it had; leave out "
+            f"{', '.join(given)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

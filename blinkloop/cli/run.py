@@ -19,6 +19,7 @@ from blinkloop.cli._options import (
 )
 from blinkloop.cli._output import note, print_json
 from blinkloop.cli._pycromanager import PycroManager, pycromanager_options
+from blinkloop.cli._recording import Recording, recording_options
 from blinkloop.cli._session import open_session, raise_failure, say
 from blinkloop.errors import InputError
 
@@ -38,6 +39,7 @@ _RING_S, _LEAST_RING = 1.0, 16
 @model_option()
 @pycromanager_options
 @following_options
+@recording_options
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -112,6 +114,7 @@ _RING_S, _LEAST_RING = 1.0, 16
 def command(
     model: Path,
     following: Following,
+    recording: Recording,
     pycro: PycroManager,
     config: Path | None,
     device: str | None,
@@ -155,7 +158,9 @@ def command(
         set=settings,
         exposure_ms=exposure_ms,
         laser=laser,
+        **recording.given,
     )
+    recording.check()
     if mode == "control" and laser is None:
         raise InputError(
             "--mode control needs a laser; name it with --laser DEVICE.PROPERTY, or "
@@ -213,6 +218,7 @@ def command(
     )
     say(session, [])
     tap = PixelTap(source)
+    recorder = recording.recorder(source, folder, loop.make_safe)
     run = run_live(
         tap,
         session,
@@ -223,9 +229,12 @@ def command(
         max_frames=None if following.path is None else frames,
         seconds=seconds,
         total=frames,
-        meta={"camera_device": name, "laser": laser, "mode": mode},
+        meta={"camera_device": name, "laser": laser, "mode": mode}
+        | recording.meta(recorder, source),
         settings=pipeline,
+        recorder=recorder,
     )
+    run = recording.finish(run, session, folder, threads)
     if mode != "off":
         run.files["laser_log"] = str(folder / "laser.csv")
     record = live_record(run, session)

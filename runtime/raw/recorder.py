@@ -284,13 +284,17 @@ class RawRecorder:
             self._open_chunk = None
 
     def _store_chunk(self, chunk: _Chunk) -> None:
+        self._take_gaps()
         used = chunk.used
         self._store.write(chunk.number, chunk.pixels, chunk.rows[chunk.written : used])
         chunk.written = used
 
-    def _take_notes(self) -> None:
+    def _take_gaps(self) -> None:
         for _ in range(min(len(self._gaps), _MOST_GAPS)):
             self._store.gap(self._gaps.popleft())
+
+    def _take_notes(self) -> None:
+        self._take_gaps()
         if self._laser is not None:
             numbers, reasons = self._laser.rows()
             if len(numbers):

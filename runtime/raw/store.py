@@ -172,6 +172,8 @@ class RawStore:
             self._image.resize((stop, self.roi.height, self.roi.width))
         self._image[start:stop] = pixels
         if len(rows):
+            # A frame on the disk has the gaps before it there too.
+            self._columns["gaps"].flush()
             self._columns["frames"].append(rows.astype(RAW_FRAME_DTYPE))
             self._end = max(self._end, int(rows["index"][-1]) + 1)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from blinkloop.runtime.sinks.events import EVENT_COLUMNS, EventLog
 from blinkloop.runtime.sinks.frame_range import FrameRangeSink
+from blinkloop.runtime.sinks.frame_set import FrameSetSink
 from blinkloop.runtime.sinks.memory import MemorySink
 from blinkloop.runtime.sinks.store_reader import LiveStoreReader, read_live_store
 from blinkloop.runtime.sinks.writer import SinkWriter
@@ -16,6 +17,7 @@ __all__ = [
     "EVENT_COLUMNS",
     "EventLog",
     "FrameRangeSink",
+    "FrameSetSink",
     "LiveStore",
     "LiveStoreReader",
     "MemorySink",

@@ -58,5 +58,5 @@ def test_base_stays_small(metadata: dict[str, list[str]]) -> None:
 
 def test_extras_are_those_of_the_design(metadata: dict[str, list[str]]) -> None:
     wanted = "cpu gpu tensorrt rtx openvino train export io micromanager pycromanager"
-    wanted += " live demo test interop"
+    wanted += " raw live demo test interop"
     assert set(metadata["Provides-Extra"]) == set(wanted.split())
