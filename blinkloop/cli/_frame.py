@@ -49,6 +49,7 @@ VERBS: Mapping[str, str] = {
 }
 """Verb -> module that exports its click command as `command`, in order of use."""
 
+_HOOKS_S = 5.0
 INTERRUPTED = 130
 """What a shell reports for a command that was stopped with Ctrl-C."""
 
@@ -161,7 +162,10 @@ def _leave(code: int, threads: set[threading.Thread]) -> NoReturn:
     if any(thread not in threads for thread in ours):
         # Native code that still runs while Python shuts down aborts the process. The
         # exit hooks (a laser's safe value) come first; the files are closed already.
-        atexit._run_exitfuncs()
+        # In a thread: those of a bridge wait for ever for a server that has gone.
+        hooks = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        hooks.start()
+        hooks.join(_HOOKS_S)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

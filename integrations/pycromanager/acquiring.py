@@ -31,6 +31,7 @@ from blinkloop.errors import DeviceError, InputError
 from blinkloop.extras import require
 from blinkloop.integrations.micromanager.facts import one_line, select_camera
 from blinkloop.integrations.micromanager.ring import ring_size, set_ring
+from blinkloop.integrations.pycromanager.backend import wait_without_spinning
 from blinkloop.integrations.pycromanager.core import CamelCore
 from blinkloop.integrations.pycromanager.source import PycroSource
 from blinkloop.runtime.records import Frame, Roi
@@ -43,6 +44,7 @@ __all__ = ["PycroCamera"]
 _BLOCK_S, _LEAST_BLOCK, _MOST_BLOCK = 30.0, 100, 5000
 _RING_S, _RING_MB = 2.0, 1024.0
 _LOOK_S = 0.02
+_SILENCE_S = 2.0
 _END_S = 5.0
 _OVERFLOW = "buffer overflow"
 _EVENTS_FINISHED = "acq_events_finished"
@@ -155,6 +157,8 @@ class PycroCamera:
             try:
                 if self._core.port is None:
                     self._set_ring()
+                else:
+                    wait_without_spinning()
                 self._acquisition = module.Acquisition(
                     directory=None,
                     name="blinkloop",
@@ -236,6 +240,9 @@ class PycroCamera:
                 self._acquisition.abort()
             self._acquisition.mark_finished()
             self._acquisition.await_completion()
+        except DeviceError as raised:
+            # Micro-Manager has gone, so nobody can tell how the acquisition ended.
+            error = raised
         except Exception as raised:  # the engines raise whatever a driver raises
             error = self._ended(one_line(raised))
         with suppress(Exception):
@@ -249,7 +256,14 @@ class PycroCamera:
     def _ask_for_blocks(self) -> None:
         asked = 0
         limit = self._n_frames
+        seen, seen_s = 0, time.monotonic()
         while not self._stopping.is_set() and not self._finished.is_set():
+            now = time.monotonic()
+            if self._taken != seen:
+                seen, seen_s = self._taken, now
+            elif now - seen_s > _SILENCE_S:
+                self._core.isSequenceRunning()  # raises when nobody answers
+                seen_s = now
             if limit is not None and asked >= limit:
                 # Not finished yet: `stop` must still be seen.
                 if self._taken >= limit:

@@ -1,9 +1,15 @@
-"""Pycro-Manager's Python backend: a core and an engine in this process."""
+"""Pycro-Manager's Python backend: a core and an engine in this process.
+
+Design notes: where Pycro-Manager 1.0.2 waits by asking again and again without a pause,
+which takes a processor from the analysis, its waiting is replaced by one that sleeps:
+for images of the Python engine, and for messages of the bridge.
+"""
 
 from __future__ import annotations
 
 import importlib
 import logging
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +22,11 @@ from blinkloop.integrations.micromanager.core import (
 )
 from blinkloop.integrations.pycromanager.core import CamelCore
 
-__all__ = ["start_python_backend", "stop_python_backend"]
+__all__ = ["start_python_backend", "stop_python_backend", "wait_without_spinning"]
 
+_BRIDGE = "pycromanager.acquisition.java_backend_acquisitions"
 _ENGINE = "pycromanager.acquisition.acq_eng_py.internal.engine"
+_POLL_S = 0.0005
 _RING_MB = 64  # until the camera is known, which sizes it in frames
 
 _log = logging.getLogger(__name__)
@@ -58,7 +66,37 @@ def start_python_backend(
         )
     except Exception as error:
         raise configuration_error(error, path, folder) from error
-    return CamelCore(module.Core())
+    core = module.Core()
+    pop = core.pop_next_tagged_image
+
+    def pop_or_sleep() -> Any:
+        if core.getRemainingImageCount() == 0:
+            time.sleep(_POLL_S)
+        return pop()
+
+    core.pop_next_tagged_image = pop_or_sleep
+    return CamelCore(core)
+
+
+def wait_without_spinning() -> None:
+    """Let acquisitions over a bridge sleep until a message comes. Harmless twice."""
+    bridge: Any = importlib.import_module(_BRIDGE)
+    if not hasattr(bridge.PullSocket, "sleeps"):
+        bridge.PullSocket = _sleeping(bridge.PullSocket)
+
+
+def _sleeping(base: Any) -> Any:
+    class SleepingSocket(base):  # type: ignore[misc]
+        sleeps = True
+
+        def receive(
+            self, timeout: float | None = None, *more: Any, **named: Any
+        ) -> Any:
+            if timeout and not self._socket.poll(timeout):
+                return None
+            return super().receive(None, *more, **named)
+
+    return SleepingSocket
 
 
 def stop_python_backend() -> None:

@@ -72,8 +72,10 @@ class _PatientCaller:
         self._port, self._limit_s = port, limit_s
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._silent = False
-        # Daemon: a bridge that never answers must not keep the process.
-        threading.Thread(target=self._work, name="bridge-calls", daemon=True).start()
+        # By its name the command line knows that a thread may hang, and leaves anyway.
+        threading.Thread(
+            target=self._work, name="blinkloop-bridge", daemon=True
+        ).start()
 
     def call(self, function: Callable[[], Any]) -> Any:
         """What the function returns or raises; `DeviceError` after the time limit."""

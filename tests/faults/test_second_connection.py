@@ -12,7 +12,7 @@ import random
 import signal
 import time
 
-from conftest import wait_for
+from conftest import laser_rows, wait_for
 
 from blinkloop.runtime import read_live_store
 
@@ -63,3 +63,47 @@ def test_killed_runs_leave_the_laser_dark_within_a_second(micro_manager, run) ->
         assert read_live_store(one.folder / "localizations.zarr") is not None
     print(f"dark after {sorted(round(1000 * d) for d in delays)} ms")
     assert max(delays) < 1.0, delays
+
+
+def test_another_version_of_the_server(micro_manager, run) -> None:
+    one = run(*through(micro_manager("4.2.0")), "--frames", 5)
+    assert one.end() == 2
+    assert one.err.splitlines()[-1].startswith(
+        "error: Micro-Manager's server has version 4.2.0, the installed pycromanager "
+        "needs 5.1.0; "
+    )
+    assert "Traceback" not in one.err
+    assert not one.folder.exists()
+
+
+def test_micro_manager_that_dies(micro_manager, run) -> None:
+    """Nobody can reach its laser any more; what was localized is there, and said."""
+    mm = micro_manager()
+    one = run(*through(mm), *CONTROL)
+    frames = one.folder / "localizations.zarr" / "frames" / "index" / "c"
+    assert wait_for(frames.is_dir), one.end()
+    mm.process.send_signal(signal.SIGKILL)
+    assert one.end() == 1
+    error = one.err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert f"Micro-Manager on port {mm.port} has not answered" in error
+    assert "switch it off by hand" in error
+    assert "Traceback" not in one.err
+    report = one.report
+    parts = ("frames_localized", "frames_skipped", "frames_lost")
+    assert report["frames_seen"] == sum(report[part] for part in parts) > 0
+    assert laser_rows(one.folder)[-1]["reason"].startswith("NOT SAFE")
+
+
+def test_a_second_run_on_the_same_camera(micro_manager, run) -> None:
+    mm = micro_manager()
+    first = run(*through(mm), *CONTROL)
+    frames = first.folder / "localizations.zarr" / "frames" / "index" / "c"
+    assert wait_for(frames.is_dir), first.end()
+    second = run(*through(mm), "--frames", 5)
+    assert second.end() != 0
+    assert "camera 'Camera' is already running" in second.err.splitlines()[-1]
+    assert first.process.poll() is None
+    first.kill()
+    assert first.end() == 0
+    assert mm.was_set()[-1][1] == 0
