@@ -4,13 +4,16 @@ Truth says where emitters are; the teacher says what can be known of them: a p b
 and 1 for the dim and the crowded, and how wide each sigma is (G. Hinton, O. Vinyals, J.
 Dean, arXiv:1503.02531). Both networks see the same simulated frames. Per frame
 
-    weight * sum_k [ KL(p_k teacher || p_k student)
-                     + location_weight * p_k teacher * sum_j KL(N_kj || N_kj student) ]
+    weight * sum_k [ KL(p_k teacher || p_k student) + location_weight * p_k teacher
+                     * soft(sum_j KL(N_kj teacher || N_kj student)) ]
 
 with Bernoulli and Gaussian distributions, j in photons, x, y, z; the second part only
-over pixels where the teacher's p reaches `p_level`. It is 0 where student and teacher
-agree. Both have network units of their own: the teacher's photons and z are brought
-into the student's through physical ones (a KL divergence does not depend on units).
+over pixels where the teacher's p reaches `p_level`. soft(d) = 10 ln(1 + d / 10) is d
+where the two nearly agree; a random start, where sigma may be at its floor and d a
+million, does not drown the truth. All is 0 where student and teacher agree.
+
+Both have network units of their own: the teacher's photons and z are brought into the
+student's through physical ones (a KL divergence does not depend on units).
 
 The teacher's averaged weights lie in the run folder, so that a run goes on to the bit
 whatever has become of the model it named.
@@ -52,6 +55,8 @@ __all__ = [
 
 TEACHER_FILE = "teacher.pt"
 """The teacher in a run folder: weights, card, where it was from."""
+
+_SOFT_NATS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +235,9 @@ def distillation_loss(
         apart = theirs[:, 1 : 1 + axes] - ours[:, 1 : 1 + axes]
         ratio = torch.log(sigma) - torch.log(wanted)
         spread = (wanted * wanted + apart * apart) / (2.0 * sigma * sigma)
-        divergence = (ratio + spread - 0.5).sum(1) * theirs[:, 0]
-        total = total.index_add(0, frame, settings.location_weight * divergence)
+        apart_by = _SOFT_NATS * torch.log1p((ratio + spread - 0.5).sum(1) / _SOFT_NATS)
+        heard = settings.location_weight * theirs[:, 0] * apart_by
+        total = total.index_add(0, frame, heard)
     return settings.weight * total
 
 

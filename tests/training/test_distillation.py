@@ -80,6 +80,7 @@ def test_term_is_the_divergence_of_torchs_distributions(
     ).sum(1)
     heard = p * (p >= SETTINGS.p_level)
     assert 0 < int((heard > 0).sum()) < heard.numel()
+    place = 10 * torch.log1p(place / 10)
     expected = 0.7 * (number + 0.3 * heard * place).sum((1, 2))
     np.testing.assert_allclose(got, expected, rtol=1e-9)
     assert bool((got > 0).all())
@@ -114,6 +115,14 @@ def test_gradient_does_not_end_where_p_is_clamped() -> None:
     logit = torch.full((2, 1, 3, 5), 30.0, dtype=torch.float64, requires_grad=True)
     distillation_loss(maps, logit, teacher, SETTINGS).sum().backward()
     np.testing.assert_allclose(logit.grad, 0.7 * (1 - teacher[:, :1]), rtol=1e-9)
+
+
+def test_a_sigma_at_its_floor_does_not_drown_the_rest() -> None:
+    maps, logit = random_maps(0)
+    teacher, _ = random_maps(1)
+    maps[:, 5:9] = 0.001
+    got = distillation_loss(maps, logit, teacher, SETTINGS)
+    assert float(got.max()) < 0.7 * (150 + 0.3 * 15 * 10 * np.log(1e6))
 
 
 def test_frames_without_anything_to_place_count_p_alone() -> None:
