@@ -133,6 +133,11 @@ class GrowingColumns:
             self._buffer[name] = fill_value(self._buffer.dtype[name])
 
     def _write_open_chunk(self) -> None:
+        if not self._folder.is_dir():
+            # Zarr would make the folders anew, and nobody could read what is in them.
+            raise FileNotFoundError(
+                f"{self._folder} was removed, or its disk was, during the run"
+            )
         stop = self._base + self._chunk
         if self._arrays[self._names[-1]].shape[0] < stop:
             self._resize(stop)

@@ -2,74 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from fault_helpers import CONFIG, HERE, MODEL, MicroManager, Run, Said
 
-HERE = Path(__file__).parent
-MODEL = HERE.parent / "golden" / "tiny_half.onnx"
-CONFIG = """\
-Property,Core,Initialize,0
-Device,DHub,DemoCamera,DHub
-Device,Camera,DemoCamera,DCam
-Device,DA405,DemoCamera,D-DA
-Property,Camera,MaximumExposureMs,10000.0
-Parent,Camera,DHub
-Parent,DA405,DHub
-Property,Core,Initialize,1
-Property,Core,Camera,Camera
-Property,Camera,PixelType,16bit
-Property,Camera,OnCameraCCDXSize,34
-Property,Camera,OnCameraCCDYSize,26
-Property,Camera,Exposure,20.0
-"""
-"""A C++ camera of 34 x 26 px and a C++ stand-in for a laser, 0 to 10 V."""
+from blinkloop.cli import main
 
-
-def wait_for(condition: Callable[[], Any], limit_s: float = 30.0) -> bool:
-    """Poll until it is true."""
-    until = time.monotonic() + limit_s
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.005)
-    return False
-
-
-def laser_rows(folder: Path) -> list[dict[str, str]]:
-    """Of the command log; empty when there is none."""
-    path = folder / "laser.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@dataclass
-class MicroManager:
-    """A Micro-Manager in a process of its own: `bridge_double`."""
-
-    process: subprocess.Popen[str]
-    port: int
-    log: Path
-
-    def was_set(self) -> list[tuple[float, float]]:
-        """Time and value of everything the laser was set to."""
-        if not self.log.exists():
-            return []
-        lines = self.log.read_text("utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-        return [(row["time_s"], float(row["set"][2])) for row in rows]
+WORDS = ("run", "-m", MODEL, "--pixel-size-nm", 100, "--backend", "onnxruntime-cpu")
 
 
 @pytest.fixture
@@ -107,34 +52,6 @@ def micro_manager(
         process.stdout.close()
 
 
-@dataclass
-class Run:
-    """`blinkloop run` as a process."""
-
-    process: subprocess.Popen[str]
-    folder: Path
-    out: str = ""
-    err: str = ""
-
-    def kill(self, number: int = signal.SIGTERM) -> None:
-        self.process.send_signal(number)
-
-    def end(self, limit_s: float = 60.0) -> int:
-        """Wait for its end; the exit code."""
-        self.out, self.err = self.process.communicate(timeout=limit_s)
-        return self.process.returncode
-
-    @property
-    def report(self) -> Any:
-        """`report.json`."""
-        return json.loads((self.folder / "report.json").read_text())
-
-    @property
-    def laser_on(self) -> bool:
-        """Whether its log says that the laser was switched on."""
-        return any(float(row["written"] or 0) > 0 for row in laser_rows(self.folder))
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Starts `blinkloop run` on a tiny network; ended with the test."""
@@ -144,7 +61,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
     def start(*words: object, limits: Callable[[], None] | None = None) -> Run:
         folder = tmp_path / f"run{len(started)}"
-        fixed = ("run", "-m", MODEL, "--pixel-size-nm", 100, "-o", folder, "--json")
+        fixed = (*WORDS, "-o", folder, "--json")
         process = subprocess.Popen(
             [sys.executable, "-m", "blinkloop.cli", *map(str, (*fixed, *words))],
             stdout=subprocess.PIPE,
@@ -164,3 +81,16 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     for one in started:
         one.process.kill()
         one.process.communicate()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Callable[..., Said]:
+    """Calls `blinkloop run` in this process."""
+
+    def call(*words: object) -> Said:
+        folder = tmp_path / "here"
+        all_words = [str(word) for word in (*WORDS, "-o", folder, *words)]
+        result = CliRunner().invoke(main, all_words)
+        return Said(result.exit_code, result.stderr, folder)
+
+    return call

@@ -12,7 +12,7 @@ import random
 import signal
 import time
 
-from conftest import laser_rows, wait_for
+from fault_helpers import laser_rows, wait_for
 
 from blinkloop.runtime import read_live_store
 

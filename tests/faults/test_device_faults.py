@@ -1,0 +1,161 @@
+"""Faults of camera and laser in `blinkloop run`: real core, doubles of the devices."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_helpers import Said, check_books, laser_rows, wait_for
+
+pytest.importorskip("pymmcore_plus", reason="needs the extra `micromanager`")
+pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
+
+from fault_devices import Laser, SpotsCamera
+
+from blinkloop.cli import _feedback
+from blinkloop.integrations.micromanager import MicroManagerSource
+
+CONTROL = ("--mode", "control", "--laser", "L405.Power", "--update-frames", 20)
+CONTROL = (*CONTROL, "--start-power", 2)
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Laser, "record", [])
+    monkeypatch.setattr(SpotsCamera, "delivered", 0)
+
+
+@pytest.fixture
+def scope(tmp_path: Path) -> Callable[..., Path]:
+    """A configuration of a camera and a laser."""
+
+    def write(camera: str = "SpotsCamera", laser: str = "Laser") -> Path:
+        path = tmp_path / f"{camera}-{laser}.cfg"
+        path.write_text(
+            f"#py pyDevice,Cam,fault_devices,{camera}\n"
+            f"#py pyDevice,L405,fault_devices,{laser}\n"
+            "#py Property,Core,Initialize,1\n"
+            "#py Property,Core,Camera,Cam\n"
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times of a stall, ten times shorter."""
+    monkeypatch.setattr(_feedback, "_STALE_S", 0.4)
+    monkeypatch.setattr(_feedback, "_DARK_AFTER_S", 0.8)
+    defaults: Any = MicroManagerSource.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "stall_timeout_s", 1.5)
+
+
+@pytest.fixture
+def when() -> Iterator[Callable[..., None]]:
+    """Does something from a thread once so many frames have come."""
+    threads: list[threading.Thread] = []
+
+    def arrange(frames: int, action: Callable[[], object]) -> None:
+        def wait() -> None:
+            if wait_for(lambda: SpotsCamera.delivered >= frames, 60):
+                action()
+
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+
+    yield arrange
+    for thread in threads:
+        thread.join()
+
+
+def check(said: Said) -> Any:
+    """Laser dark, books closed, data readable."""
+    assert max(Laser.record) > 0
+    assert Laser.record[-1] == 0
+    return check_books(said.folder)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_camera_stalls(here, scope) -> None:
+    said = here("--config", scope("StallingCamera"), *CONTROL)
+    assert said.code == 1
+    assert "gave no frame for 1.5 s after frame 39" in said.error
+    assert check(said)["frames_localized"] == 40
+    reasons = [row["reason"] for row in laser_rows(said.folder)]
+    assert any("no fresh estimate" in reason for reason in reasons), reasons
+    # Dark by then, not only at the end of the run.
+    assert "no fresh estimate" in reasons[-1]
+
+
+def test_camera_disappears(here, scope) -> None:
+    said = here("--config", scope("VanishingCamera"), *CONTROL)
+    assert said.code == 1
+    assert "'Cam' stopped after frame 39" in said.error
+    assert check(said)["frames_localized"] == 40
+
+
+def test_laser_refuses(here, scope) -> None:
+    said = here("--config", scope(laser="RefusingLaser"), *CONTROL, "--frames", 80)
+    assert said.code == 1
+    assert "interlock open" in said.error
+    assert check(said)["frames_seen"] == 80
+
+
+def test_laser_reads_back_something_else(here, scope) -> None:
+    said = here("--config", scope(laser="LyingLaser"), *CONTROL, "--frames", 200)
+    assert said.code == 1
+    assert "L405.Power: " in said.error
+    assert "25" in said.error
+    assert check(said)["frames_seen"] == 200
+
+
+def test_property_does_not_exist(here, scope) -> None:
+    words = ("--mode", "control", "--laser", "L405.Pwoer")
+    said = here("--config", scope(), *words)
+    assert said.code == 2
+    assert "device 'L405' has no property 'Pwoer'; it has: Power" in said.error
+    assert Laser.record == []
+    assert not said.folder.exists()
+
+
+def test_empty_frames(here, scope) -> None:
+    said = here("--config", scope("EmptyCamera"), *CONTROL, "--frames", 80)
+    assert said.code == 0, said.err
+    assert check(said)["frames_seen"] == 80
+
+
+def test_saturated_frames(here, scope) -> None:
+    said = here("--config", scope("SaturatedCamera"), *CONTROL, "--frames", 80)
+    assert said.code == 0, said.err
+    report = check(said)
+    assert report["frames_seen"] == 80
+    assert any("saturated" in warning for warning in report["warnings"])
+
+
+def test_store_path_gone(here, scope, when, tmp_path) -> None:
+    """Nothing is left to read, and the line says so; the laser does not care."""
+    when(40, lambda: shutil.rmtree(tmp_path / "here"))
+    said = here("--config", scope(), *CONTROL, "--frames", 200)
+    assert said.code == 1
+    assert "LiveStore" in said.error
+    assert Laser.record[-1] == 0
+
+
+def test_clock_jump(here, scope, when, monkeypatch) -> None:
+    """The computer's clock is set an hour back, then two forward, during the run."""
+    true = time.time
+    when(30, lambda: monkeypatch.setattr(time, "time", lambda: true() - 3600))
+    when(60, lambda: monkeypatch.setattr(time, "time", lambda: true() + 7200))
+    said = here("--config", scope(), *CONTROL, "--frames", 150)
+    assert said.code == 0, said.err
+    report = check(said)
+    assert report["frames_localized"] + report["frames_skipped"] == 150
+    reasons = [row["reason"] for row in laser_rows(said.folder)]
+    assert not any("no fresh" in reason for reason in reasons), reasons
+    assert report["laser_updates"] > 2
