@@ -10,8 +10,6 @@ exception on the way makes the laser safe before it goes on its way up.
 from __future__ import annotations
 
 import math
-import threading
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,21 +21,23 @@ from blinkloop.runtime.density import DensityEstimate, DensityEstimator
 from blinkloop.runtime.feedback.age import FrameAge
 from blinkloop.runtime.feedback.controller import ControlDecision, FeedbackController
 from blinkloop.runtime.feedback.guard import LaserGuard
+from blinkloop.runtime.feedback.history import History
 from blinkloop.runtime.feedback.settling import mean_of_last_third, settling_frame
 from blinkloop.runtime.records import FrameResult, Gap
 
 __all__ = ["FeedbackLoop"]
 
-_COLUMNS = (
-    "frame",
-    "time_s",
-    "density_per_um2",
-    "smoothed_per_um2",
-    "smoothed_sd_per_um2",
-    "crowding_per_um2",
-    "target_per_um2",
-    "power",
-)
+_COLUMNS = {
+    "frame": "first",
+    "time_s": "first",
+    "density_per_um2": "mean",
+    "smoothed_per_um2": "mean",
+    "smoothed_sd_per_um2": "mean",
+    "crowding_per_um2": "max",
+    "target_per_um2": "last",
+    "power": "last",
+}
+_SETTLING_FRAMES = 100
 
 
 class FeedbackLoop:
@@ -67,8 +67,7 @@ class FeedbackLoop:
         self._estimator = estimator
         self._controller = controller
         self._guard = guard
-        self._history = {name: array("d") for name in _COLUMNS}
-        self._lock = threading.Lock()
+        self._history = History(_COLUMNS)
         self._started = self._closed = self._copying = False
         self._error: str | None = None
         self._held = 0
@@ -183,24 +182,21 @@ class FeedbackLoop:
             raise DeviceError(self._guard.fault or "the laser is not safe")
 
     def history(self) -> dict[str, npt.NDArray[np.float64]]:
-        """One row per frame, as arrays (n,).
+        """One row per frame, as arrays (n,); of long runs one per 2, 4, ... frames.
 
         Keys: `frame, time_s, density_per_um2, smoothed_per_um2, smoothed_sd_per_um2,
         crowding_per_um2, target_per_um2, power`. The power is the one applied in
         control mode, the one advised in advise mode, else NaN.
         """
-        with self._lock:
-            return {
-                name: np.array(column, np.float64)
-                for name, column in self._history.items()
-            }
+        return self._history.columns()
 
     def summary(self) -> Mapping[str, Any]:
         """Facts of the run, JSON-serializable; None where there is no number."""
         rows = self.history()
         target = self._controller.target_per_um2
         density = rows["density_per_um2"]
-        settled = settling_frame(density, target)
+        window = max(_SETTLING_FRAMES // self._history.frames_per_row, 1)
+        settled = settling_frame(density, target, window_frames=window)
         power = rows["power"][np.isfinite(rows["power"])]
         crowding = rows["crowding_per_um2"][np.isfinite(rows["crowding_per_um2"])]
         guard = self._guard
@@ -329,9 +325,7 @@ class FeedbackLoop:
             self._controller.target_per_um2,
             applied,
         )
-        with self._lock:
-            for name, value in zip(_COLUMNS, values, strict=True):
-                self._history[name].append(value)
+        self._history.add(values)
 
 
 def _tuned(controller: FeedbackController) -> float | None:
