@@ -12,6 +12,7 @@ from blinkloop.export.from_official import (
 )
 from blinkloop.export.from_run import export_run
 from blinkloop.export.onnx_file import export_onnx
+from blinkloop.export.precision import convert
 from blinkloop.export.recard import update_card
 from blinkloop.export.renew import renew
 from blinkloop.export.streaming import StreamingNetwork
@@ -22,6 +23,7 @@ __all__ = [
     "StreamingNetwork",
     "VerifyRow",
     "build_engine",
+    "convert",
     "export_official",
     "export_onnx",
     "export_run",

@@ -1,9 +1,10 @@
 """Compare a model file with PyTorch, channel by channel, detection by detection.
 
-First row: the network rebuilt from the file's own weights against what the card says
-the network was when it was exported (or against a training checkpoint); a damaged
-weight shows here. Other rows: each backend against that rebuilt network, the whole
-movie at once against every chunking.
+Of an fp32 model, first row: the network rebuilt from the file's own weights against
+what the card says the network was when it was exported (or against a training
+checkpoint); a damaged weight shows here. Other rows: each backend against that rebuilt
+network, the whole movie at once against every chunking. A model in fewer bits is
+compared with its own graph instead, run operator by operator (`verify_converted`).
 
 Design notes: the tolerances are the card's. A detection so close to a threshold that
 differences within the tolerance decide is neither lost nor added (`reference`).
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +23,15 @@ import torch
 
 from blinkloop.errors import CheckFailedError, InputError
 from blinkloop.export.comparison import Comparison, VerifyRow
+from blinkloop.export.model_file import load_model
 from blinkloop.export.probe import ProbeMovie, probe_movies
 from blinkloop.export.record import compare_with_record
 from blinkloop.export.reference import expected_detections, reference_maps
+from blinkloop.export.verify_converted import (
+    ConvertedComparison,
+    compare_with_digest,
+    graph_maps,
+)
 from blinkloop.export.weights import make_network, read_model_weights, weights_sha256
 from blinkloop.runtime.backends import backend_table, create_backend
 from blinkloop.runtime.camera_maps import CameraMaps, make_camera_maps
@@ -65,7 +73,8 @@ def verify(
 
     Returns
     -------
-    One row for PyTorch and one for each backend; see `VerifyRow`.
+    One row for PyTorch (fp32) or for the file (fewer bits), and one for each backend;
+    see `VerifyRow`.
 
     Raises
     ------
@@ -74,16 +83,21 @@ def verify(
     MissingExtraError
         No backend, or not the package onnx.
     """
-    weights, card = read_model_weights(model)
-    network = make_network(card.architecture, weights, source=os.fspath(model))
-    movies = [
-        (movie, reference_maps(network, card, movie.photons))
-        for movie in probe_movies(card, seed=seed)
-    ]
-    if run is None:
-        rows = [compare_with_record(network, card, weights_sha256(weights))]
+    message, card = load_model(model)
+    if card.precision is not None:
+        movies, first = _of_converted(message, card, model, run, seed)
     else:
-        rows = [_compare_with_run(Path(run), card, movies)]
+        weights, card = read_model_weights(model)
+        network = make_network(card.architecture, weights, source=os.fspath(model))
+        movies = [
+            (movie, reference_maps(network, card, movie.photons))
+            for movie in probe_movies(card, seed=seed)
+        ]
+        if run is None:
+            first = compare_with_record(network, card, weights_sha256(weights))
+        else:
+            first = _compare_with_run(Path(run), card, movies)
+    rows = [first]
     available = [row.name for row in backend_table() if row.available]
     file = read_model(model)
     for name in available or ["auto"] if backends is None else backends:
@@ -99,6 +113,27 @@ def raise_if_failed(rows: Sequence[VerifyRow], *, source: str) -> None:
 
 
 _Movies = Sequence[tuple[ProbeMovie, npt.NDArray[np.float32]]]
+
+
+def _of_converted(
+    message: Any,
+    card: ModelCard,
+    model: str | os.PathLike[str],
+    run: str | os.PathLike[str] | None,
+    seed: int,
+) -> tuple[_Movies, VerifyRow]:
+    """Movies with what the file's own graph says of them, and whether it is whole."""
+    if run is not None:
+        raise InputError(
+            f"{os.fspath(model)}: is an {card.precision_name} model, which no longer "
+            f"holds the weights of a run; compare the fp32 model with the run, and "
+            f"this one without --run"
+        )
+    movies = [
+        (movie, graph_maps(message, card, movie.photons))
+        for movie in probe_movies(card, seed=seed)
+    ]
+    return movies, compare_with_digest(message, card)
 
 
 def _compare_with_run(run: Path, card: ModelCard, movies: _Movies) -> VerifyRow:
@@ -131,7 +166,8 @@ def _compare_backend(
 ) -> VerifyRow:
     card = model.card
     backend: Backend | None = None
-    comparison = Comparison(name, card)
+    kind = Comparison if card.precision is None else ConvertedComparison
+    comparison = kind(name, card)
     try:
         for movie, maps in movies:
             camera = _camera(card, movie)

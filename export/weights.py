@@ -89,12 +89,17 @@ def read_model_weights(
     Raises
     ------
     InputError
-        The file is missing, not ONNX, or not a blinkloop model.
+        The file is missing, not ONNX, not a blinkloop model, or not fp32.
     MissingExtraError
         The package onnx is not installed.
     """
     onnx = require("onnx", "Reading the weights of a model file", "export")
     model, card = load_model(path)
+    if card.precision is not None:
+        raise InputError(
+            f"{os.fspath(path)}: is an {card.precision.name} model, which no longer "
+            f"holds the network's weights; give the fp32 model it was made from"
+        )
     weights = {
         tensor.name.removeprefix(WEIGHT_PREFIX): np.asarray(
             onnx.numpy_helper.to_array(tensor), np.float32

@@ -13,6 +13,13 @@ from blinkloop.schema.card import (
     Tolerances,
     TrainingRanges,
 )
+from blinkloop.schema.precision import (
+    PRECISIONS,
+    LossLimits,
+    Precision,
+    PrecisionLoss,
+    PrecisionName,
+)
 from blinkloop.schema.psf import (
     GaussianPsfSettings,
     PsfSettings,
@@ -33,12 +40,17 @@ __all__ = [
     "DETECTION_COLUMNS",
     "EMITTER_DTYPE",
     "LOCALIZATION_DTYPE",
+    "PRECISIONS",
     "Architecture",
     "CameraSettings",
     "DetectionSettings",
     "GaussianPsfSettings",
     "LocalizationTable",
+    "LossLimits",
     "ModelCard",
+    "Precision",
+    "PrecisionLoss",
+    "PrecisionName",
     "PsfSettings",
     "Scaling",
     "SplinePsfSettings",

@@ -16,6 +16,7 @@ from pydantic import (
 
 from blinkloop.errors import InputError
 from blinkloop.schema.camera import CameraSettings
+from blinkloop.schema.precision import Precision, PrecisionName
 from blinkloop.schema.psf import PsfSettings
 
 __all__ = [
@@ -172,12 +173,26 @@ class ModelCard(_Strict):
     training_ranges: TrainingRanges
     detection: DetectionSettings = DetectionSettings()
     tolerances: Tolerances = Tolerances()
+    precision: Precision | None = Field(
+        None, description="How it was converted from fp32; None: it is fp32."
+    )
     accuracy: dict[str, Any] = Field(
         default_factory=dict, description="Measured: command, seed, numbers, intervals."
     )
     provenance: dict[str, Any] = Field(
         default_factory=dict, description="Recipe, seed, versions, hardware, time."
     )
+
+    @model_serializer(mode="wrap")
+    def _fp32_as_ever(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Cards of fp32 models stay as they were, for older versions and their hashes.
+        found: dict[str, Any] = plain(self)
+        return {k: v for k, v in found.items() if k != "precision" or v is not None}
+
+    @property
+    def precision_name(self) -> PrecisionName:
+        """Number type of the network in the file."""
+        return "fp32" if self.precision is None else self.precision.name
 
     def density_per_um2_at(self, pixel_size_nm: float) -> tuple[float, float]:
         """Trained range of the density with pixels of another size.
