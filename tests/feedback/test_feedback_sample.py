@@ -1,0 +1,143 @@
+"""The model inside the controller: powers to densities, gain, drift, delay; margins."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from feedback_margins import margins
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from blinkloop.runtime.feedback import ControllerSettings
+from blinkloop.runtime.feedback.plant import GainFollower, PlantModel
+from blinkloop.runtime.feedback.sample import Sample
+
+
+@pytest.mark.parametrize("tau", [0.5, 3.0, 10.0])
+@pytest.mark.parametrize("delay", [0, 7])
+def test_model_answers_a_step_late_and_exponentially(tau: float, delay: int) -> None:
+    model = PlantModel(tau, delay)
+    model.restart(2.0)
+    model.advance(4)
+    assert model.mean(1) == pytest.approx(2.0)
+    model.command(5.0)
+    seen = []
+    for index in range(5, 40):
+        model.advance(index)
+        seen.append(model.mean(1))
+    frames = np.arange(1, 36) - delay  # the first frame after the command is 1
+    expected = np.where(frames > 0, 5.0 - 3.0 * np.exp(-frames / tau), 2.0)
+    assert_allclose(seen, expected, rtol=1e-9)
+    assert_allclose(model.mean(10), expected[-10:].mean(), rtol=1e-9)
+
+
+def test_frames_in_hand_when_the_power_changed_do_not_count_for_the_delay() -> None:
+    """A batch of 8: the command came of its first frame."""
+    model = PlantModel(0.01, 2)
+    model.restart(1.0)
+    model.advance(10)
+    model.command(3.0)
+    levels = []
+    for index in (18, 19, 20, 21):
+        model.advance(index)
+        levels.append(model.mean(1))
+    assert_allclose(levels, [1.0, 1.0, 3.0, 3.0], atol=1e-9)
+
+
+def test_model_bridges_gaps_and_restarts() -> None:
+    model = PlantModel(3.0, 0)
+    model.restart(1.0)
+    model.advance(0)
+    model.command(2.0)
+    model.advance(1)
+    model.advance(10**9)  # not one by one
+    assert_allclose(model.mean(1000), 2.0)
+    model.command(7.0)
+    model.advance(3)  # the camera counts anew: the same light for long
+    assert_allclose(model.mean(5), 7.0)
+    assert PlantModel(3.0, 0).mean(5) == 0.0  # no frame at all
+
+
+def test_drift_is_learned_from_noise_and_not_from_steps() -> None:
+    follower = GainFollower(0.4, 0.05, 10)
+    rng = np.random.default_rng(0)
+    for update in range(800):
+        follower.take(1.0 - 0.01 * update + rng.normal(0.0, 0.05), 0.05)
+    assert_allclose(follower.drift_per_frame, -1e-3, rtol=0.5)
+    # Ahead: a delay of 10 frames and one update, from the middle of the last one.
+    assert_allclose(follower.ahead(10), 1.0 - 0.01 * 801, atol=0.1)
+    before = follower.drift_per_frame
+    follower.take(5.0, 0.05)
+    assert follower.drift_per_frame == before
+    assert follower.ahead(0) > 4.8
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=50), st.floats(0, 2))
+def test_follower_stays_among_what_it_saw(values: list[float], sd: float) -> None:
+    """However wild: the drift is bounded, so that it cannot run away."""
+    follower = GainFollower(0.4, 0.25, 10)
+    for value in values:
+        follower.take(value, sd)
+    assert abs(follower.drift_per_frame) <= 3e-3
+    span = 0.03 * len(values) / 0.4 + 0.1
+    assert min(values) - span <= follower.ahead(0) <= max(values) + span
+
+
+def test_light_that_the_laser_did_not_make_teaches_nothing() -> None:
+    sample = Sample(3.0, (0, 10), lambda delay: GainFollower(0.4, 0.05, 10))
+    sample.reset(0.0)
+    sample.advance(0)
+    sample.take(0.5, 0.1, 10, least=1e-3, scale=1.0)
+    assert not sample.known
+    sample.command(1.0)
+    for index in range(1, 60):
+        sample.advance(index)
+    sample.take(0.5, 0.1, 10, least=1e-3, scale=1.0)
+    assert sample.known
+    assert_allclose(sample.log_gain_ahead(), math.log(0.5), atol=0.01)
+
+
+def settings(**changes: object) -> ControllerSettings:
+    base = {"target_per_um2": 0.5, "start_power": 1.0, "max_power": 10.0}
+    return ControllerSettings.model_validate({**base, **changes})
+
+
+@pytest.mark.parametrize("update", [5, 10, 25, 40])
+@pytest.mark.parametrize("on_time", [2.0, 3.0, 5.0, 10.0])
+@pytest.mark.parametrize("delay", [0, 6, 26, 50])
+def test_margins_at_the_delay_believed_in(
+    update: int, on_time: float, delay: int
+) -> None:
+    got = margins(settings(update_frames=update), delay, on_time, delay)
+    assert got.stable
+    assert got.gain > 3.0
+    assert got.phase_deg > 55
+    assert got.sensitivity < 1.7
+
+
+@pytest.mark.parametrize("on_time", [2.0, 5.0, 10.0])
+@pytest.mark.parametrize("believed", [0, 6, 26, 50])
+def test_margins_when_the_delay_is_10_frames_off(believed: int, on_time: float) -> None:
+    for delay in (max(believed - 10, 0), believed + 10):
+        got = margins(settings(), believed, on_time, delay)
+        assert got.stable
+        assert got.gain > 2.0
+        assert got.phase_deg > 40
+        assert got.sensitivity < 2.3
+
+
+def test_a_loop_without_margin_is_found_out() -> None:
+    """The measure can fail: a fast loop that believes in no delay at all."""
+    fast = settings(response_frames=1.0)
+    assert not margins(fast, 0, 3.0, 30).stable
+    assert margins(fast, 0, 3.0, 30).gain < 1
+
+
+def test_known_delay_is_the_only_one_in_question() -> None:
+    assert settings(delay_frames=17).delays_frames == (17,)
+    assert settings().delays_frames[-1] == 50
+    assert settings(update_frames=100).delays_frames[-1] == 500
+    assert settings(update_frames=5).delays_frames[-1] == 50
