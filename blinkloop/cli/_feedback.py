@@ -238,7 +238,7 @@ def _update_frames(estimator: str, frame_s: float) -> int:
     """Ten frames; more for the noisy maximum of blocks, and for fast cameras.
 
     A laser on a serial line takes some 10 commands/s, and delays are times: they are
-    sought up to five updates.
+    sought up to 8.5 updates.
     """
     frames = 25 if estimator == "crowding" else 10
     return max(frames, math.ceil(0.1 / frame_s)) if frame_s > 0 else frames

@@ -33,6 +33,8 @@ __all__ = ["ControlDecision", "ControllerSettings", "FeedbackController"]
 _NEGATIVE_RISE = math.log(4.0)
 _NEGATIVE_FALL = math.log(2.0)
 _NEGATIVE_FRAMES = 8 * SLEW_FRAMES
+_CROWDING_SD = 0.2
+"""Of the densest block's density, relative: about one emitter in some frames."""
 _SHORT = 0.05
 """At the largest power, "too few" is so much below the target (logarithm)."""
 _NEGATIVE_SHARE = 0.05
@@ -208,9 +210,12 @@ class FeedbackController:
 
     def _learn(self, estimate: DensityEstimate, density: float) -> None:
         """What this density says of the sample."""
+        sd = estimate.smoothed_sd_per_um2 / max(self._target, density)
+        if self._settings.estimator == "crowding":
+            sd = max(sd, _CROWDING_SD)  # that of the mean is much too good for it
         self._sample.take(
             density,
-            estimate.smoothed_sd_per_um2 / max(self._target, density),
+            sd,
             estimate.n_frames,
             0.1 * self._settings.floor,
             1.0 if self.tuned is None else self.tuned.scale,

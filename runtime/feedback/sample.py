@@ -59,8 +59,8 @@ class Sample:
         delays_frames: Sequence[int],
         make_follower: Callable[[int], GainFollower],
     ) -> None:
-        # A short one is the usual one, a sixth of the longest: a weak prior.
-        half = max(delays_frames) / 6.0 + 1.0
+        # A short one is the usual one, a tenth of the longest: a weak prior.
+        half = max(delays_frames) / 10.0 + 1.0
         self._all = [
             _Hypothesis(
                 delay,

@@ -12,7 +12,7 @@ __all__ = ["SLEW_FRAMES", "ControllerSettings"]
 SLEW_FRAMES = 25
 """`max_step_up` and `max_step_down` are factors per so many frames."""
 
-_DELAYS_FRAMES = (0, 3, 6, 10, 14, 18, 22, 26, 30, 35, 40, 50)
+_DELAYS_FRAMES = (0, 3, 6, 10, 14, 18, 22, 26, 30, 35, 40, 50, 65, 85)
 """Delays in question when none is given, at updates of 10 frames."""
 
 
@@ -58,7 +58,7 @@ class ControllerSettings(BaseModel):
         ge=0,
         le=1000,
         description="Frames between the result that causes a command and the first "
-        "one that can show it: camera, queue, analysis; null = learned, up to 5 "
+        "one that can show it: camera, queue, analysis; null = learned, up to 8.5 "
         "updates (of at least 10 frames).",
     )
     response_frames: float | None = Field(

@@ -138,6 +138,6 @@ def test_a_loop_without_margin_is_found_out() -> None:
 
 def test_known_delay_is_the_only_one_in_question() -> None:
     assert settings(delay_frames=17).delays_frames == (17,)
-    assert settings().delays_frames[-1] == 50
-    assert settings(update_frames=100).delays_frames[-1] == 500
-    assert settings(update_frames=5).delays_frames[-1] == 50
+    assert settings().delays_frames[-1] == 85
+    assert settings(update_frames=100).delays_frames[-1] == 850
+    assert settings(update_frames=5).delays_frames[-1] == 85
