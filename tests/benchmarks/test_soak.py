@@ -38,7 +38,7 @@ def check(found: dict[str, Any], frames: int) -> None:
 
 
 def test_every_frame_of_a_short_soak_is_accounted_for() -> None:
-    found = soak("--frames", 1500, "--size", "9x13", "--raw", "--json")
+    found = soak("--frames", 1500, "--size", "17x21", "--raw", "--json")
     check(found, 1500)
     assert found["raw"]["frames"] == 1500
     assert found["unaccounted_in_raw"] == 0
