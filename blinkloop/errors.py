@@ -10,6 +10,7 @@ __all__ = [
     "BlinkloopError",
     "CheckFailedError",
     "DeviceError",
+    "DisarmedError",
     "InputError",
     "MissingExtraError",
 ]
@@ -55,3 +56,7 @@ class CheckFailedError(BlinkloopError):
 
 class DeviceError(BlinkloopError):
     """A camera, laser or other device failed, vanished or refused a command."""
+
+
+class DisarmedError(DeviceError):
+    """A laser takes no commands, as it was made safe; no fault of the device."""

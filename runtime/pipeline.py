@@ -245,11 +245,15 @@ class Pipeline:
                 if taken == max_frames:
                     why = EndedBy.MAX_FRAMES
                     break
+        except BaseException as raised:
+            error = raised
+        try:
+            # Also after a failure: a ring that was full has lost a frame.
             gap = self._ledger.lost_at_end(int(self._source.lost))
             if gap is not None:
                 self._mark(handover, gap)
         except BaseException as raised:
-            error = raised
+            error = error or raised
         if error is None:
             self._control.request_stop(why)
         handover.close(error)

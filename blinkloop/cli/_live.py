@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blinkloop.cli._output import note, plain
+from blinkloop.cli._run_warnings import run_warnings
 from blinkloop.cli._session import full_tables
 from blinkloop.cli._signals import say_stopped, stopping
 from blinkloop.cli._watch import watching
@@ -165,7 +166,11 @@ def run_live(
     finally:
         # The pipeline closes it too; this is for what fails before the run begins.
         loop.close()
-    warnings = [*report.warnings, *full_tables(report, session)]
+    warnings = [
+        *report.warnings,
+        *full_tables(report, session),
+        *run_warnings(report),
+    ]
     try:
         files, table = write_tables(store, folder, warnings)
         if "events" in report.files:

@@ -16,7 +16,7 @@ Design notes
 * MMCore has no event for a new frame, so the ring is polled. 0.5 ms sleeps cost little
   and keep the latency below 1 ms.
 * Never touches exposure, ROI or binning while the camera runs: cores accept some of
-  these calls silently.
+  these calls silently. Who does ends the run: what comes then is another movie.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from blinkloop.integrations.micromanager.facts import (
 )
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
 from blinkloop.integrations.micromanager.ring import image_format, ring_size, set_ring
+from blinkloop.integrations.micromanager.watch import SettingsWatch
 from blinkloop.runtime.records import Frame, Roi
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class MicroManagerSource:
         self._stop_asked = threading.Event()
         self._halt_lock = threading.Lock()
         self._running = False
+        self._watch = SettingsWatch(core, self._camera, self._roi)
 
     @property
     def camera(self) -> str:
@@ -211,6 +213,7 @@ class MicroManagerSource:
         if self._started_s is None:
             self.start()
         numbering = FrameNumbering(self._period_ms)
+        self._watch = SettingsWatch(self._core, self._camera, self._roi)
         index = -1
         failed = True
         try:
@@ -288,12 +291,7 @@ class MicroManagerSource:
         # estimate a loss.
         elapsed_ms = timestamp_s * 1000 if elapsed is None else float(elapsed)
         self._elapsed_ms = elapsed_ms
-        if pixels.shape != (self._roi.height, self._roi.width):
-            raise DeviceError(
-                f"camera {self._camera!r} changed its image to {pixels.shape} during "
-                f"the run, it was {(self._roi.height, self._roi.width)}; leave ROI and "
-                "binning alone while it runs"
-            )
+        self._watch.frame(pixels.shape, tags)
         index = numbering.index(int(number), elapsed_ms)
         self._estimated = numbering.estimated
         return Frame(
@@ -317,7 +315,7 @@ class MicroManagerSource:
             return
         if self._n_frames is not None and index + 1 >= self._n_frames:
             return
-        raise self._gone(index, None)
+        raise self._watch.ended() or self._gone(index, None)
 
     def _gone(self, index: int, error: BaseException | None) -> DeviceError:
         where = f"after frame {index}" if index >= 0 else "before its first frame"

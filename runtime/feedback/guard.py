@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, NoReturn, get_args
 
-from blinkloop.errors import DeviceError, InputError
+from blinkloop.errors import DeviceError, DisarmedError, InputError
 from blinkloop.runtime.density import DensityEstimate
 from blinkloop.runtime.feedback.book import CommandBook
 from blinkloop.runtime.feedback.freshness import Freshness
@@ -357,14 +357,14 @@ class LaserGuard:
         if error is not None and self._armed:
             self._give_up(error)
 
-    def _give_up(self, error: str) -> NoReturn:
+    def _give_up(self, error: str, kind: type = DeviceError) -> NoReturn:
         self.make_safe(error)
         safe = self._fault or "it was brought to its safe value"
-        raise DeviceError(f"{self._port.label}: {error}; {safe}")
+        raise kind(f"{self._port.label}: {error}; {safe}")
 
     def _refuse_unless_armed(self) -> None:
         if not self._armed:
-            raise DeviceError(
+            raise DisarmedError(
                 f"{self._port.label}: takes no commands ({self._reason}); arm it again "
                 f"after looking at the cause"
             )
@@ -387,14 +387,14 @@ class LaserGuard:
         self._dose.count(self._value, self.clock())
         self._refuse_unless_armed()
         error, read = self._port.write(value)
+        kind = DisarmedError if error is None else DeviceError
         if error is None:
             self._value = value
         if not self._armed:
-            # Made safe by a signal handler or the watchdog during the write above:
-            # which of the two came last is unknown, so the safe value goes out again.
+            # Made safe during the write: which came last is unknown, so once more.
             self._safe = False
             error = error or f"made safe during a command: {self._reason}"
         row = self._record(requested, value, read, estimate, target, error or reason)
         if error is not None:
-            self._give_up(error)
+            self._give_up(error, kind)
         return row

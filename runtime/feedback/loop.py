@@ -9,6 +9,7 @@ exception on the way makes the laser safe before it goes on its way up.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop.errors import DeviceError
+from blinkloop.errors import DeviceError, DisarmedError
 from blinkloop.runtime.density import DensityEstimate, DensityEstimator
 from blinkloop.runtime.feedback.age import FrameAge
 from blinkloop.runtime.feedback.controller import ControlDecision, FeedbackController
@@ -38,6 +39,8 @@ _COLUMNS = {
     "power": "last",
 }
 _SETTLING_FRAMES = 100
+
+_log = logging.getLogger(__name__)
 
 
 class FeedbackLoop:
@@ -71,6 +74,7 @@ class FeedbackLoop:
         self._started = self._closed = self._copying = False
         self._error: str | None = None
         self._held = 0
+        self._not_finite = 0
         self._updates = 0
         self._estimate: DensityEstimate | None = None
         self._decision: ControlDecision | None = None
@@ -205,6 +209,7 @@ class FeedbackLoop:
             "density_target_per_um2": target,
             "density_achieved_per_um2": mean_of_last_third(density),
             "crowding_max_per_um2": float(crowding.max()) if crowding.size else None,
+            "density_not_finite": self._not_finite,
             "density_settled_frame": (
                 None if settled is None else int(rows["frame"][settled])
             ),
@@ -254,7 +259,9 @@ class FeedbackLoop:
             self._age_s = self._age.of(result.timestamp_s)
             if math.isfinite(self._age_s):
                 self._oldest_s = max(self._oldest_s, self._age_s)
-            if math.isfinite(estimate.per_um2):
+            if not math.isfinite(estimate.per_um2):
+                self._not_finite += 1
+            else:
                 self._guard.alive(self._age_s)
             self._guard.check()
             try:
@@ -262,6 +269,10 @@ class FeedbackLoop:
                 # first of them caused: the controller must not judge it by them.
                 if not acted and self.mode != "off" and self._may_command():
                     acted = self._decide(estimate)
+            except DisarmedError as error:
+                # Made safe since it was asked: by a signal, the dose or missing
+                # estimates. The log has the reason; the run is none the worse.
+                _log.debug("%s", error)
             finally:
                 self._remember(estimate)
 

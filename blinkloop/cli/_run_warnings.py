@@ -1,0 +1,36 @@
+"""What a person should hear of a run that did not fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blinkloop.runtime import RunReport
+
+__all__ = ["run_warnings"]
+
+_PLANNED = ("end of the run", "signal ")
+
+
+def run_warnings(report: RunReport) -> list[str]:
+    """One line each: frames skipped live, estimates without a number, a dark laser."""
+    warnings = []
+    skipped = report.frames_skipped
+    if skipped:
+        warnings.append(
+            f"{skipped} of {report.frames_seen} frames were skipped live: the analysis "
+            f"is slower than the camera; use a smaller ROI, a longer exposure, a "
+            f"smaller network or a GPU"
+        )
+    broken = int(report.extra.get("density_not_finite", 0))
+    if broken:
+        warnings.append(
+            f"{broken} frames gave no finite density and did not move the laser; "
+            f"check the model with 'blinkloop verify', and the camera's facts"
+        )
+    reason = str(report.extra.get("laser_stopped", ""))
+    if reason and not reason.startswith(_PLANNED):
+        warnings.append(
+            f"the laser went to its safe value during the run: {reason}; see laser.csv"
+        )
+    return warnings
