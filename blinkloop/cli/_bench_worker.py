@@ -30,7 +30,7 @@ def _backend_step(name: str, task: dict[str, Any]) -> tuple[str, Callable[[], ob
     backend = create_backend(name, model, camera, threads=task["threads"])
     backend.step(frames, segment_start=True)
     _, _, variant = backend.name.partition(":")
-    precision = variant if variant == "bf16" else "fp32"
+    precision = variant if variant == "bf16" else model.card.precision_name
     return precision, lambda: backend.step(frames, segment_start=False)
 
 

@@ -18,7 +18,7 @@ from blinkloop.errors import InputError
 if TYPE_CHECKING:
     from blinkloop.engine_file import EngineHeader
 
-__all__ = ["EngineFlags", "engine_options", "export_engine"]
+__all__ = ["EngineFlags", "engine_options", "export_engine", "model_source"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -93,27 +93,23 @@ def engine_options(function: _F) -> _F:
 
 
 def export_engine(
-    source: Path,
+    model: Path | None,
     out: Path,
     flags: EngineFlags,
     export: Callable[[Path], object],
-    *,
-    options_of_runs: bool,
 ) -> None:
-    """Build an engine from a model file, or from a run exported on the way.
+    """Build an engine from a model file, or from one that is exported on the way.
 
     Parameters
     ----------
-    source
-        Model file, name of a bundled model, or training run.
+    model
+        Model file to build from; None: there is none yet.
     out
         Engine file.
     flags
         What to build; `kind` is set.
     export
-        Exports `source` as the ONNX file it is given; called for a run alone.
-    options_of_runs
-        Whether options were given that only the export of a run takes.
+        Writes the ONNX file it is given; called without a `model` alone.
     """
     from blinkloop.export.engine import build_engine
     from blinkloop.export.engine_spec import engine_spec
@@ -123,12 +119,6 @@ def export_engine(
     if out.suffix.lower() != kind.suffix:
         raise InputError(
             f"{out}: a {kind.name} engine ends in {kind.suffix}; give such a name to -o"
-        )
-    model = _model_of(source)
-    if model is not None and options_of_runs:
-        raise InputError(
-            f"{model}: is a model file already; of the options of export it takes "
-            f"those that begin with --engine alone"
         )
     if model is None:
         model = out.with_suffix(".onnx")
@@ -141,6 +131,33 @@ def export_engine(
     header = build_engine(model, out, kind=kind.name, spec=spec)
     _tell(out, header)
     next_step("blinkloop", "run", "-m", out)
+
+
+def model_source(source: Path, *, options_of_runs: bool, engine: bool) -> Path | None:
+    """The model file that is meant by `source`; None for a training run.
+
+    Parameters
+    ----------
+    source
+        Model file, name of a bundled model, or training run.
+    options_of_runs
+        Whether options were given that only the export of a run takes.
+    engine
+        Whether an engine is wanted.
+
+    Raises
+    ------
+    InputError
+        Options that a model file does not take.
+    """
+    model = _model_of(source)
+    if model is not None and options_of_runs:
+        takes = "those that begin with --engine" if engine else "--precision"
+        raise InputError(
+            f"{model}: is a model file already; of the options of export it takes "
+            f"{takes} alone"
+        )
+    return model
 
 
 def _model_of(source: Path) -> Path | None:

@@ -119,9 +119,10 @@ def command(
     names = _contestants(model, backends, precisions)
     problems: dict[str, str] = {}
     passed = _passed(model, names, problems) if choose else {}
-    if with_torch and not as_json and not _torch_here():
-        note("no comparison with PyTorch: it is not installed")
-    if with_torch and _torch_here():
+    missing = _no_torch(model) if with_torch else ""
+    if missing and not as_json:
+        note(f"no comparison with PyTorch: {missing}")
+    if with_torch and not missing:
         names += ["pytorch-eager", *(["pytorch-compile"] if compiled else [])]
     rows: list[dict[str, Any]] = []
     for (height, width), count in product(sizes, counts):
@@ -143,8 +144,14 @@ def command(
     return 1 if problems or not rows else 0
 
 
-def _torch_here() -> bool:
-    return installed("torch") and installed("onnx")
+def _no_torch(model: Path) -> str:
+    """Why there is no comparison with PyTorch; empty when there is one."""
+    from blinkloop.runtime import read_model
+
+    if not (installed("torch") and installed("onnx")):
+        return "it is not installed"
+    name = read_model(model).card.precision_name
+    return "" if name == "fp32" else f"an {name} model holds no weights for it"
 
 
 def _contestants(
@@ -211,7 +218,7 @@ def _keep(
         row["backend"]: row["frames_per_second"]
         for row in rows
         if row["backend"] in passed
-        and row["precision"] == "fp32"
+        and row["precision"] != "bf16"
         and all(row[key] == first[key] for key in keys)
     }
     kept = remember_backends(

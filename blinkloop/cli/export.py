@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blinkloop.cli._engine import EngineFlags, engine_options, export_engine
+from blinkloop.cli._engine import (
+    EngineFlags,
+    engine_options,
+    export_engine,
+    model_source,
+)
 from blinkloop.cli._options import FiniteRange
 from blinkloop.cli._output import next_step, note
+from blinkloop.cli._precision import (
+    PrecisionFlags,
+    export_precision,
+    precision_options,
+)
 from blinkloop.errors import InputError
 from blinkloop.extras import require
 
@@ -67,6 +77,7 @@ _MIRRORS = {
     help="DECODE: how frames are mirrored before the network; default: as the "
     "parameter file says.",
 )
+@precision_options
 @engine_options
 def command(
     run: Path,
@@ -78,18 +89,21 @@ def command(
     pixel_size_nm: float | None,
     calibration: Path | None,
     mirror: str | None,
+    precision: PrecisionFlags,
     engine: EngineFlags,
 ) -> None:
     """Export a network as one checked ONNX file.
 
     RUN is a training run (folder or checkpoint), or a network of official DECODE 0.10:
-    its model_*.pt or its folder, with the parameter file. The file is written only when
-    ONNX Runtime gives what PyTorch gives.
-
-    With --engine, RUN may also be a model file or a bundled model; of a run the .onnx
-    is written beside the engine.
+    its model_*.pt or its folder, with the parameter file; or a model file or a bundled
+    model, to export again, in another --precision, or as an --engine. The file is
+    written only when ONNX Runtime gives what PyTorch gives, and in fewer bits only when
+    it loses no more than docs/precision.md says. With --engine, an .onnx that had to be
+    made lies beside the engine.
 
     Example: blinkloop export runs/small -o small.onnx
+
+    Example: blinkloop export small.onnx --precision int8 -o small-int8.onnx
 
     Example: blinkloop export small.onnx --engine tensorrt-rtx -o small.rtx
     """
@@ -108,20 +122,36 @@ def command(
         "calibration": calibration,
         "mirrored": None if mirror is None else _MIRRORS[mirror],
     }
-    if engine.kind is not None:
-        export_engine(
+    of_runs = bool(detection or provenance) or any(
+        value is not None for value in official.values()
+    )
+    model = model_source(run, options_of_runs=of_runs, engine=engine.kind is not None)
+
+    def export(file: Path) -> ModelCard:
+        if model is None and not precision.converts:
+            return _export(run, file, detection, provenance, official)
+        return export_precision(
+            model,
             run,
-            out,
-            engine,
-            lambda file: _export(run, file, detection, provenance, official),
-            options_of_runs=bool(detection or provenance)
-            or any(value is not None for value in official.values()),
+            file,
+            precision,
+            lambda plain: _export(run, plain, detection, provenance, official),
         )
+
+    if engine.kind is not None:
+        if precision.name == "int8":
+            raise InputError(
+                "engines of int8 models cannot be built: TensorRT takes int8 only with "
+                "zero points of 0; give --precision fp16"
+            )
+        ready = None if precision.converts else model
+        export_engine(ready, out, engine, export)
         return
-    card = _export(run, out, detection, provenance, official)
+    card = export(out)
     size = out.stat().st_size
     shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-    note(f"{out}: {card.name}, {shown}, compared with PyTorch")
+    against = "PyTorch" if card.precision is None else "its fp32 model"
+    note(f"{out}: {card.name}, {shown}, compared with {against}")
     if "origin" in card.provenance:  # imported: its PSF's file may be elsewhere
         next_step("blinkloop", "verify", out)
     else:
