@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from blinkloop.runtime.raw.layout import (
 )
 from blinkloop.runtime.records import Gap, Roi
 from blinkloop.runtime.report import jsonable
-from blinkloop.runtime.sinks.growing import GrowingColumns
+from blinkloop.runtime.sinks.growing import GrowingColumns, retry_refused
 from blinkloop.runtime.sinks.layout import GAP_DTYPE
 
 __all__ = ["RawStore"]
@@ -168,9 +169,11 @@ class RawStore:
             raise FileNotFoundError("the store was moved or deleted during the run")
         n = self.frames_per_chunk
         start, stop = chunk * n, (chunk + 1) * n
-        if self._image.shape[0] < stop:
-            self._image.resize((stop, self.roi.height, self.roi.width))
-        self._image[start:stop] = pixels
+        image = self._image
+        if image.shape[0] < stop:
+            size = (stop, self.roi.height, self.roi.width)
+            retry_refused(partial(image.resize, size))
+        retry_refused(partial(image.set_basic_selection, slice(start, stop), pixels))
         if len(rows):
             # A frame on the disk has the gaps before it there too.
             self._columns["gaps"].flush()

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from blinkloop.runtime.sinks.layout import fill_value
 
-__all__ = ["GrowingColumns"]
+__all__ = ["GrowingColumns", "retry_refused"]
 
 _ATTEMPTS = 40
 _PAUSE_S = 0.05
@@ -145,14 +145,14 @@ class GrowingColumns:
             # A copy, as zarr may keep what it was given until the write is done.
             column = self._buffer[name].copy()
             set_cells = self._arrays[name].set_basic_selection
-            _retry(partial(set_cells, slice(self._base, stop), column))
+            retry_refused(partial(set_cells, slice(self._base, stop), column))
         self._dirty = False
 
     def _resize(self, length: int) -> None:
         for name in self._names:
             array = self._arrays[name]
             if array.shape[0] != length:
-                _retry(partial(array.resize, (length,)))
+                retry_refused(partial(array.resize, (length,)))
                 _force_to_disk(self._folder / name / "zarr.json")
 
     def _sync(self, chunk: int) -> None:
@@ -160,7 +160,7 @@ class GrowingColumns:
             _force_to_disk(self._folder / name / "c" / str(chunk))
 
 
-def _retry(write: Callable[[], Any]) -> None:
+def retry_refused(write: Callable[[], Any]) -> None:
     """Write again when Windows refuses to replace a file that a reader has open."""
     for attempt in range(_ATTEMPTS):
         try:

@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from test_verbs_live import check_record
 from verb_helpers import Said, Verb, assert_same_table
 
 from blinkloop.integrations.formats import read_table
-from blinkloop.runtime import StreamLocalizer
+from blinkloop.runtime import Pipeline, StreamLocalizer
 from blinkloop.runtime.raw import RawStoreReader
 from blinkloop.runtime.sinks import LiveStoreReader
 
@@ -76,13 +78,13 @@ def test_every_frame_is_fitted_after_the_run(
     good: Verb, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    words = ("--frames", 300, "--policy", "every", "-o", out, "--json")
+    words = ("--frames", 200, "--policy", "every", "-o", out, "--json")
     record = good("run", "-m", model, *DEMO, *words).json
     check_record(record)
-    assert record["frames_seen"] == record["frames_localized"] == 300
+    assert record["frames_seen"] == record["frames_localized"] == 200
     assert record["frames_skipped"] == record["frames_lost"] == 0
-    assert record["frames_caught_up"] > 100
-    assert record["raw"]["frames"] == 300
+    assert record["frames_caught_up"] > 60
+    assert record["raw"]["frames"] == 200
     assert record["frames_missing"] == {
         "core": 0,
         "handover": 0,
@@ -221,6 +223,43 @@ def test_catch_up_that_is_killed_goes_on(
     record = good("fit", "--resume", out, "--json").json
     assert record["frames_caught_up"] == 31  # the last one of the half again
     check_whole(out, whole)
+
+
+@pytest.mark.usefixtures("slow")
+def test_catch_up_that_is_interrupted_goes_on_later(
+    good: Verb,
+    verb: Verb,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C during the fit after the run: what is there stays, and how to go on."""
+    from blinkloop.cli import _complete
+
+    @contextmanager
+    def interrupted(pipeline: Pipeline, total: int) -> Iterator[None]:
+        def soon() -> None:
+            while not pipeline.status().frames_localized:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=soon).start()
+        yield
+
+    monkeypatch.setattr(_complete, "progress_of", interrupted)
+    monkeypatch.setattr("blinkloop.cli._fit_plan._MOST_FRAMES", 4)
+    out = tmp_path / "out"
+    words = ("--frames", 150, "--policy", "every", "-o", out, "--json")
+    said = verb("run", "-m", model, *DEMO, *words)
+    assert said.code == 130, said.err
+    check_record(said.json)
+    assert said.json["frames_skipped"] > 50
+    assert f"blinkloop fit --resume {out}" in said.err
+    assert (out / "catch-up.live.zarr").is_dir()
+    monkeypatch.undo()
+    record = good("fit", "--resume", out, "--json").json
+    assert record["frames_localized"] == record["frames_seen"] == 150
+    check_whole(out, fit_of_raw(good, model, out, tmp_path / "whole.zarr"))
 
 
 def test_terminated_run_leaves_the_catch_up_for_later(
