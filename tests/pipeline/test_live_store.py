@@ -210,7 +210,7 @@ def test_a_write_torn_between_columns_shows_no_half_row(
             done += 1
         call()
 
-    monkeypatch.setattr(growing, "_retry", write)
+    monkeypatch.setattr(growing, "retry_refused", write)
     with pytest.raises(PowerCut):
         store.flush()
     reader = LiveStoreReader(path)
@@ -314,14 +314,14 @@ def test_a_replace_that_windows_refuses_is_tried_again(
         if len(calls) < 3:
             raise PermissionError
 
-    growing._retry(refuse_twice)
+    growing.retry_refused(refuse_twice)
     assert len(calls) == 3
 
     def refuse() -> None:
         raise PermissionError("in use")
 
     with pytest.raises(PermissionError, match="in use"):
-        growing._retry(refuse)
+        growing.retry_refused(refuse)
 
 
 def test_a_run_that_does_not_begin_leaves_the_name_free(tmp_path: Path) -> None:
