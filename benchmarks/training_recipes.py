@@ -1,24 +1,32 @@
 """Which optimiser, learning rate and loss weighting: short trainings side by side.
 
     python benchmarks/training_recipes.py --iterations 800 --threads 1
+    python benchmarks/training_recipes.py --recipe astigmatic --from astigmatic \
+        --iterations 1000 --decay 0.6 --isolated 3000 --only \
+        "all emitters alike" "dense frames count less" "one camera, narrow ranges"
 
 Every variant trains the recipe from the same random weights on the same batches,
-with the last 30 % of the iterations as decay, and is then measured on samples nobody
+with the last of the iterations (30 %) as decay, and is then measured on samples nobody
 trained on: negative log-likelihood (of the loss of the recipe, also for variants of
 another loss), Jaccard index, RMSE and bias of the density under the
-recipe's mean conditions. Rows are printed as they come; `--only` chooses variants.
+recipe's mean conditions. With `--isolated`, also RMSE / CRLB of isolated emitters of
+5000 photons that are on for one frame. Rows are printed as they come; `--only` chooses
+variants.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from blinkloop.cli._training import first_weights
 from blinkloop.training.progress import Progress
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.recipes import load_recipe
@@ -44,17 +52,29 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "schedule": {"optimizer": "muon", "learning_rate": 3e-3},
         "loss": {"occupancy_weight": 0.0, "official_count_weighting": True},
     },
+    # For fine-tuning with --from.
+    "all emitters alike": {"loss": {"crowding_power": 0.0}},
+    "dense frames count less": {"loss": {"crowding_power": 1.0}},
+    "one camera, narrow ranges": {
+        "sample": {
+            "photons": (2500.0, 10000.0),
+            "background_photons": (8.0, 50.0),
+            "density_per_um2": (0.1, 0.6),
+            "on_time_frames": (0.3, 3.0),
+        },
+        "top": {"camera_variation": None},
+    },
 }
 
 
 def variant(
-    base: Recipe, changes: dict[str, dict[str, Any]], iterations: int
+    base: Recipe, changes: dict[str, dict[str, Any]], iterations: int, decay: float
 ) -> Recipe:
     """The base recipe, shortened, with the changes of a variant."""
     common = {
         "iterations": iterations,
         "schedule": "wsd",
-        "decay_fraction": 0.3,
+        "decay_fraction": decay,
         "decay_shape": "linear",
         "warmup_iterations": 50,
         "ema_decay": 0.99,
@@ -68,11 +88,28 @@ def variant(
         update={
             "schedule": base.schedule.model_copy(update=schedule),
             "loss": base.loss.model_copy(update=changes.get("loss", {})),
+            "sample": base.sample.model_copy(update=changes.get("sample", {})),
+            **changes.get("top", {}),
         }
     )
 
 
-def measure(recipe: Recipe, judge: Recipe) -> dict[str, Any]:
+def isolated(folder: Path, emitters: int) -> dict[str, float]:
+    """RMSE / CRLB in x, y and z of the network of a run, by `blinkloop evaluate`."""
+    model = folder / "model.onnx"
+    blinkloop = (sys.executable, "-m", "blinkloop.cli")
+    make = [*blinkloop, "export", str(folder), "-o", str(model)]
+    subprocess.run(make, check=True, capture_output=True)
+    ask = ("--isolated", "--flux", "5000", "--emitters", str(emitters), "--seed", "1")
+    command = [*blinkloop, "evaluate", str(model), "--frames", "10", *ask, "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    single = json.loads(done.stdout)["isolated"]["single"]
+    return {f"rmse_over_crlb_{axis}": single[axis]["ratio"] for axis in "xyz"}
+
+
+def measure(
+    recipe: Recipe, judge: Recipe, start: str | None, emitters: int
+) -> dict[str, Any]:
     """Train a variant; judge it by the base recipe's loss."""
     last: list[Progress] = []
 
@@ -80,11 +117,14 @@ def measure(recipe: Recipe, judge: Recipe) -> dict[str, Any]:
         last[:] = [progress]
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(recipe, Path(folder))
+        weights = None if start is None else first_weights(start)
+        trainer = Trainer(recipe, Path(folder), start=weights)
         trainer.train(keep)
         network = trainer.state.averaged.eval()
         with torch.inference_mode():
             found = {**ValidationLoss(judge)(network), **Validation(judge)(network)}
+        if emitters:
+            found |= isolated(Path(folder), emitters)
     return {**found, "seconds_per_iteration": last[0].seconds_per_iteration}
 
 
@@ -94,6 +134,9 @@ def main() -> None:
     parser.add_argument("--recipe", default="astigmatic-small")
     parser.add_argument("--iterations", type=int, default=800)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--from", dest="start", help="Model or run to begin with.")
+    parser.add_argument("--decay", type=float, default=0.3, help="Share of the run.")
+    parser.add_argument("--isolated", type=int, default=0, help="Emitters.")
     parser.add_argument("--only", nargs="*", help="Names of variants.")
     parser.add_argument("--out", type=Path, help="JSON lines go here, too.")
     asked = parser.parse_args()
@@ -101,12 +144,15 @@ def main() -> None:
     base = load_recipe(asked.recipe)
     print(f"{asked.recipe}, {asked.iterations} iterations, seed {base.seed}")
     for name in asked.only or VARIANTS:
-        row = measure(variant(base, VARIANTS[name], asked.iterations), base)
+        recipe = variant(base, VARIANTS[name], asked.iterations, asked.decay)
+        row = measure(recipe, base, asked.start, asked.isolated)
+        ratios = [f"{v:.2f}" for k, v in row.items() if k.startswith("rmse_over_crlb")]
         print(
             f"{name:38s} nll {row['nll']:8.2f}  Jaccard {row['jaccard']:.3f}  "
             f"{row['rmse_lateral_nm']:5.1f} / {row['rmse_axial_nm']:5.1f} nm  "
             f"density {row['density_bias']:+.1%}  "
-            f"{row['seconds_per_iteration']:.3f} s/iteration",
+            f"{row['seconds_per_iteration']:.3f} s/iteration"
+            + (f"  RMSE/CRLB {' / '.join(ratios)}" if ratios else ""),
             flush=True,
         )
         if asked.out:
