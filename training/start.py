@@ -25,7 +25,6 @@ _SHAPE = {
     "kept_features": "kept_channels",
     "context_features": "context_channels",
     "context_depth": "context_levels",
-    "activation": "activation",
 }
 """Field of the architecture -> what it comes to."""
 
@@ -113,6 +112,11 @@ def fine_tuned(
         )
     weights = {name: value.detach().clone() for name, value in start.weights.items()}
     needed, update, said = recipe.scaling(), dict[str, Any](), list[str]()
+    if got.activation != wanted.activation:
+        said.append(
+            f"{got.activation} becomes {wanted.activation}: the first loss is far above "
+            f"the source's"
+        )
     if recipe.three_dimensional and not start.three_dimensional:
         _forget_z(weights, wanted.stem_stride**2)
         update["z_max_nm"] = needed.z_max_nm

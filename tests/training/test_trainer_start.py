@@ -168,3 +168,13 @@ def test_z_begins_anew_after_a_network_without_z(source: Path) -> None:
     # A network with z keeps its heads.
     solid = StartWeights(weights, start.architecture, start.scaling, "there")
     assert fine_tuned(solid, tiny())[2] == []
+
+
+def test_another_activation_begins_with_the_same_weights(source: Path) -> None:
+    start = start_from_run(source)
+    data = tiny().model_dump()
+    data["architecture"]["activation"] = "relu"
+    _, weights, said = fine_tuned(start, Recipe.model_validate(data))
+    assert said == ["elu becomes relu: the first loss is far above the source's"]
+    for name, value in start.weights.items():
+        assert torch.equal(weights[name], value)
