@@ -114,8 +114,8 @@ def fine_tuned(
     needed, update, said = recipe.scaling(), dict[str, Any](), list[str]()
     if got.activation != wanted.activation:
         said.append(
-            f"{got.activation} becomes {wanted.activation}: the first loss is far above "
-            f"the source's"
+            f"{got.activation} becomes {wanted.activation}: the first loss is far "
+            f"above the source's"
         )
     if recipe.three_dimensional and not start.three_dimensional:
         _forget_z(weights, wanted.stem_stride**2)
