@@ -51,7 +51,8 @@ __all__ = [
 Numbers = npt.NDArray[np.int64]
 _STORE = "localizations.zarr"
 _CATCH_UP, _MERGED = "catch-up.live.zarr", "merged.live.zarr"
-_OLD = "replaced.live.zarr"
+_OLD, _DAMAGED = "replaced.live.zarr", "damaged.zarr"
+NOT_KEPT = "skipped: neither analysed in time nor kept on the disk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,6 @@ def merge(
 ) -> tuple[int, tuple[Gap, ...]]:
     """Make the store whole; frames in it, and those without a result."""
     from blinkloop.runtime import LiveStore
-    from blinkloop.runtime.handover import HANDOVER_FULL
     from blinkloop.runtime.raw import gaps_of, merge_stores
     from blinkloop.runtime.sinks import LiveStoreReader
 
@@ -239,7 +239,7 @@ def merge(
     parts = [] if live is None else [live]
     if (folder / _CATCH_UP).exists():
         parts.append(LiveStoreReader(folder / _CATCH_UP))
-    skipped = gaps_of(account.skipped, HANDOVER_FULL)
+    skipped = gaps_of(account.skipped, NOT_KEPT)
     gaps = tuple(sorted((*account.lost_gaps, *skipped), key=lambda gap: gap.first))
     meta = {**(parts[-1].meta), **({} if live is None else live.meta)}
     for key in ("run", "frames", "catch_up"):
@@ -251,10 +251,20 @@ def merge(
     if live is not None:
         shutil.rmtree(old, ignore_errors=True)
         live.path.rename(old)
+    else:
+        _put_aside(folder)
     (folder / _MERGED).rename(folder / _STORE)
     shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(folder / _CATCH_UP, ignore_errors=True)
     return count, gaps
+
+
+def _put_aside(folder: Path) -> None:
+    """Make room where a store is that cannot be read; only an empty one is removed."""
+    clear_unborn(folder / _STORE)
+    if (folder / _STORE).exists():
+        (folder / _STORE).rename(folder / _DAMAGED)
+        note(f"{folder / _DAMAGED} was the store of the run and cannot be read")
 
 
 def frames_in(folder: Path) -> Numbers:
@@ -291,12 +301,12 @@ def catch_up(
         return replace(run, report=_failed(report, done.failure), signal=done.signal)
     lost = tuple(gap for gap in report.gaps if gap.reason.startswith("lost"))
     skipped = [
-        number
+        np.arange(gap.first, gap.first + gap.count)
         for gap in report.gaps
         if not gap.reason.startswith("lost")
-        for number in range(gap.first, gap.first + gap.count)
     ]
-    still = np.setdiff1d(np.array(skipped, np.int64), frames_in(folder))
+    delivered = np.concatenate([np.empty(0, np.int64), *skipped])
+    still = np.setdiff1d(delivered, frames_in(folder))
     account = Account(report.frames_seen, report.frames_lost, still, lost)
     new = replace(
         report,

@@ -22,7 +22,7 @@ from test_verbs_live import check_record
 from verb_helpers import Said, Verb, assert_same_table
 
 from blinkloop.integrations.formats import read_table
-from blinkloop.runtime import Pipeline, StreamLocalizer
+from blinkloop.runtime import LiveStore, Pipeline, StreamLocalizer
 from blinkloop.runtime.raw import RawStoreReader
 from blinkloop.runtime.sinks import LiveStoreReader
 
@@ -184,6 +184,7 @@ def test_killed_run_is_completed_from_its_raw_data(
     bare = tmp_path / "bare"
     bare.mkdir()
     shutil.copytree(out / "raw.ome.zarr", bare / "raw.ome.zarr")
+    LiveStore(bare / "localizations.zarr").open({})  # killed at its birth
     whole = fit_of_raw(good, model, out, tmp_path / "whole.zarr")
     record = good("fit", "--resume", bare, "--json").json
     assert record["frames_caught_up"] == record["frames_seen"] == len(kept)
@@ -215,13 +216,15 @@ def test_catch_up_that_is_killed_goes_on(
     half = tmp_path / "half.zarr"
     fit = ("fit", out / "raw.ome.zarr", "-m", model, "--threshold", 0.6)
     good(*fit, "--frames", ":30", "-o", half)
-    shutil.rmtree(out / "localizations.zarr")
+    # The run's own store cannot be read any more: it is put aside, not removed.
+    shutil.rmtree(out / "localizations.zarr" / "frames")
     shutil.move(half, out / "catch-up.live.zarr")
     other = verb("fit", "--resume", out, "-m", model.with_name("tiny_full.onnx"))
     assert other.code == 2
     assert "is not the model of this run" in other.error
     record = good("fit", "--resume", out, "--json").json
     assert record["frames_caught_up"] == 31  # the last one of the half again
+    shutil.rmtree(out / "damaged.zarr")
     check_whole(out, whole)
 
 
