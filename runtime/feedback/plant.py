@@ -110,6 +110,7 @@ class GainFollower:
         """Nothing is known."""
         self._value: float | None = None
         self._drift = 0.0
+        self._taken = 1
 
     @property
     def drift_per_frame(self) -> float:
@@ -135,6 +136,9 @@ class GainFollower:
             self._value = value
             return 0.0
         gain = min(self._gain * scale, max(self._gain, _LARGEST_GAIN))
+        # The first values are averaged: none of them is better than the others.
+        self._taken += 1
+        gain = max(gain, 1.0 / self._taken)
         expected = self._value + self._drift
         surprise = value - expected
         noise = min(max(surprise, -_NOISE * sd), _NOISE * sd)
@@ -142,8 +146,10 @@ class GainFollower:
         # once, and no sign of a drift.
         self._value = expected + gain * noise + (surprise - noise)
         if noise == surprise:
-            drift = self._drift + self._share * gain**2 * surprise
+            drift = self._drift + self._share * self._gain**2 * surprise
             self._drift = min(max(drift, -self._steepest), self._steepest)
+        else:
+            self._taken = 1
         return surprise
 
     def ahead(self, delay_frames: float) -> float:
