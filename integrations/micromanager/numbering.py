@@ -21,6 +21,8 @@ class FrameNumbering:
     period_ms
         Expected time between frames in ms, used until one has been measured: the mean
         over all stretches in which the numbers rise.
+    ring_frames
+        Frames that the core's ring holds, and so loses at once; None = not known.
 
     Notes
     -----
@@ -31,6 +33,7 @@ class FrameNumbering:
     """
 
     period_ms: float
+    ring_frames: int | None = None
     renumbered: int = 0
     """How often the numbers started again within a sequence."""
     estimated: int = 0
@@ -68,7 +71,7 @@ class FrameNumbering:
         """
         return self.falls(number) and elapsed_ms < self._elapsed_ms
 
-    def index(self, number: int, elapsed_ms: float) -> int:
+    def index(self, number: int, elapsed_ms: float, rings: int | None = None) -> int:
         """Index of the frame with that number and time, always above the last one.
 
         Parameters
@@ -77,6 +80,8 @@ class FrameNumbering:
             `ImageNumber` of the frame, from 0 at the start of the sequence.
         elapsed_ms
             Time since the start of the sequence in ms.
+        rings
+            Times the ring was cleared since the frame before, if somebody counted.
         """
         passed_ms = elapsed_ms - self._elapsed_ms
         if number > self._number:
@@ -84,9 +89,8 @@ class FrameNumbering:
             if self._number >= 0:
                 self._measure(number - self._number, passed_ms)
         else:
-            # At least 2: a cleared ring held at least one frame, and a loss whose size
-            # is not known must still be seen.
-            step = max(2, round(max(passed_ms, 0.0) / self._period()))
+            steps = max(passed_ms, 0.0) / max(self.period_ms, 1e-3)
+            step = self._whole_rings(number, steps, rings)
             index = self._index + step
             self._offset = index - number
             self.renumbered += 1
@@ -103,5 +107,13 @@ class FrameNumbering:
         self._measured_ms += passed_ms
         self.period_ms = self._measured_ms / self._measured_frames
 
-    def _period(self) -> float:
-        return max(self.period_ms, 1e-3)
+    def _whole_rings(self, number: int, steps: float, rings: int | None) -> int:
+        """Frames from the last one to this one, as the clock and the ring say."""
+        ring = self.ring_frames
+        if ring is None:
+            # At least 2: a cleared ring held at least one frame, and a loss whose size
+            # is not known must still be seen.
+            return max(2, round(steps))
+        if rings is None:
+            rings = max(1, round((steps - 1 - number) / ring))
+        return rings * ring + number + 1

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blinkloop.errors import DeviceError, InputError
+from blinkloop.integrations.micromanager.clears import ClearCounter
 from blinkloop.integrations.micromanager.facts import (
     camera_facts,
     one_line,
@@ -130,6 +131,7 @@ class MicroManagerSource:
         self._stop_asked = threading.Event()
         self._halt_lock = threading.Lock()
         self._running = False
+        self._clears = ClearCounter(core)
         self._watch = SettingsWatch(core, self._camera, self._roi)
 
     @property
@@ -193,6 +195,8 @@ class MicroManagerSource:
                 )
                 self._running = True
                 self._ring_frames = int(core.getBufferTotalCapacity())
+                if not self._stop_on_overflow:
+                    self._clears.start(self._ring_frames * self._period_ms / 1000)
             except Exception as error:
                 raise DeviceError(
                     f"camera {self._camera!r} did not start ({one_line(error)}); "
@@ -212,7 +216,7 @@ class MicroManagerSource:
         """
         if self._started_s is None:
             self.start()
-        numbering = FrameNumbering(self._period_ms)
+        numbering = FrameNumbering(self._period_ms, self._ring_frames)
         self._watch = SettingsWatch(self._core, self._camera, self._roi)
         index = -1
         failed = True
@@ -274,6 +278,7 @@ class MicroManagerSource:
     def _pop(self, numbering: FrameNumbering) -> Frame | None:
         try:
             pixels, tags = self._core.popNextImageAndMD()
+            self._clears.popped()
         except IndexError:
             # Somebody else popped, or the ring was cleared: the numbers will tell.
             return None
@@ -292,7 +297,8 @@ class MicroManagerSource:
         elapsed_ms = timestamp_s * 1000 if elapsed is None else float(elapsed)
         self._elapsed_ms = elapsed_ms
         self._watch.frame(pixels.shape, tags)
-        index = numbering.index(int(number), elapsed_ms)
+        rings = self._clears.take() if numbering.falls(int(number)) else None
+        index = numbering.index(int(number), elapsed_ms, rings)
         self._estimated = numbering.estimated
         return Frame(
             index=index,
@@ -331,6 +337,7 @@ class MicroManagerSource:
             if not self._running:
                 return None
             self._running = False
+            self._clears.stop()
             try:
                 self._core.stopSequenceAcquisition(self._camera)
             except Exception as error:  # any adapter may raise anything

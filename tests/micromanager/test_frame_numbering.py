@@ -61,3 +61,25 @@ def test_indices_always_grow_and_a_restart_is_always_a_gap(
             assert new >= index + 2
         index, number = new, n
         assert numbering.last == index
+
+
+@pytest.mark.parametrize("clears", [1, 3, 9])
+@pytest.mark.parametrize("wrong", [0.95, 1.0, 1.05])
+def test_whole_rings(clears: int, wrong: float) -> None:
+    """A clock that is 5 % wrong still says how often a ring of 32 was cleared."""
+    numbering = FrameNumbering(10.0, ring_frames=32)
+    for n in range(10):
+        numbering.index(n, 10.0 * n)
+    lost = 32 * clears
+    at_ms = 10.0 * (9 + wrong * (lost + 1))
+    assert numbering.index(0, at_ms) == 10 + lost
+    assert numbering.estimated == lost
+    assert numbering.index(1, at_ms + 10.0) == 11 + lost
+
+
+def test_clears_that_were_counted_outvote_the_clock() -> None:
+    """The camera was three times slower while nobody took its frames."""
+    numbering = FrameNumbering(10.0, ring_frames=32)
+    for n in range(10):
+        numbering.index(n, 10.0 * n)
+    assert numbering.index(0, 90.0 + 30.0 * 321, rings=10) == 330
