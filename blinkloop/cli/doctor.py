@@ -12,6 +12,7 @@ import click
 from blinkloop.cli import _machine
 from blinkloop.cli._options import json_option
 from blinkloop.cli._output import next_step, print_json, print_table, warn
+from blinkloop.errors import InputError
 
 __all__ = ["command"]
 
@@ -28,12 +29,30 @@ SLOW_DISK_MB_PER_S = 60.0
     show_default="here",
     help="Folder whose write speed is measured.",
 )
-def command(as_json: bool, folder: Path) -> None:
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Micro-Manager .cfg in which --laser is looked up; nothing is loaded.",
+)
+@click.option(
+    "--laser",
+    metavar="DEVICE.PROPERTY",
+    help="Say whether a dead man can reach this laser.",
+)
+def command(
+    as_json: bool, folder: Path, config: Path | None, laser: str | None
+) -> None:
     """Show what this machine can do and what is missing.
 
-    Example: blinkloop doctor
+    Example: blinkloop doctor --config scope.cfg --laser L405.Power
     """
+    if (config is None) != (laser is None):
+        raise InputError("--config and --laser go together; give both or none")
     report = examine(folder)
+    if config is not None and laser is not None:
+        from blinkloop.integrations.micromanager.deadman import reach_of
+
+        report["dead_man"][laser] = reach_of(config, laser)
     if as_json:
         print_json(report)
         return
@@ -75,7 +94,7 @@ def examine(folder: Path) -> dict[str, Any]:
         ],
         "dead_man": {
             "serial_and_usb_lasers": "opened anew once a killed run is gone",
-            "pycromanager_lasers": "set through a bridge of its own",
+            "pycromanager_lasers": "set through a bridge of its own; Java side only",
             "simulated_lasers": "not possible: they end with the run",
         },
         "warnings": warnings,

@@ -17,13 +17,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blinkloop.errors import DeviceError
+from blinkloop.errors import DeviceError, InputError
 from blinkloop.runtime.deadman import DeadManPlan
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
-__all__ = ["CoreSafeAction", "core_plan", "device_lines"]
+__all__ = ["CoreSafeAction", "core_plan", "device_lines", "reach_of"]
 
 SIMULATED = ("DemoCamera", "SequenceTester", "NotificationTester")
 """Adapters whose devices exist in the process that loaded them, and nowhere else."""
@@ -127,6 +127,59 @@ def core_plan(
         },
         log=str(log),
     )
+
+
+def reach_of(config: str | Path, laser: str) -> str:
+    """Whether a dead man could reach a laser, by its configuration alone.
+
+    Nothing is loaded and no device is opened.
+
+    Parameters
+    ----------
+    config
+        A Micro-Manager configuration.
+    laser
+        DEVICE.PROPERTY, or the device alone.
+
+    Returns
+    -------
+    str
+        "yes: ..." or "no: ...", in one line.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or has no such device.
+    """
+    try:
+        text = Path(config).read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(
+            f"{config} cannot be read ({error.strerror}); give the .cfg file of the "
+            f"microscope"
+        ) from error
+    rows = [line.strip().split(",") for line in text.splitlines()]
+    kinds = {row[1]: row[2] for row in rows if row[0] == "Device" and len(row) == 4}
+    written = {row[1] for row in rows if row[0] == "#py pyDevice" and len(row) == 4}
+    named = [
+        label
+        for label in (*kinds, *written)
+        if laser == label or laser.startswith(f"{label}.")
+    ]
+    if not named:
+        raise InputError(
+            f"{config} has no device for {laser}; it has: "
+            f"{', '.join((*kinds, *written)) or 'none'}"
+        )
+    label = max(named, key=len)
+    if label in written:
+        return f"no: {label} is a Python device and ends with the run"
+    if kinds[label] in SIMULATED:
+        return f"no: {label} is simulated ({kinds[label]}) and ends with the run"
+    alone = [line.split(",")[1] for line in device_lines(text, label)]
+    others = sorted({other for other in alone if other in kinds} - {label})
+    way = f" with {', '.join(others)}" if others else ""
+    return f"yes: {label} ({kinds[label]}) is opened anew{way} once the run is gone"
 
 
 class CoreSafeAction:

@@ -123,3 +123,28 @@ def test_require_lets_a_broken_package_speak(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
         require("broken_package", "Reading X", "io")
+
+
+@pytest.mark.parametrize(
+    ("laser", "said"),
+    [
+        ("L.405.Power", "yes: L.405 (Coherent) is opened anew with COM3 once"),
+        ("Demo.Voltage", "no: Demo is simulated (DemoCamera)"),
+        ("Own.Power", "no: Own is a Python device"),
+    ],
+)
+def test_dead_man_of_a_laser(tmp_path: Path, laser: str, said: str) -> None:
+    config = tmp_path / "scope.cfg"
+    config.write_text(
+        "Device,COM3,SerialManager,COM3\nDevice,L.405,Coherent,Obis\n"
+        "Device,Demo,DemoCamera,D-DA\n#py pyDevice,Own,module,Class\n"
+        "Property,L.405,Port,COM3\nProperty,Core,Initialize,1\n"
+    )
+    words = ("--json", "--folder", str(tmp_path), "--config", str(config), "--laser")
+    code, out, _ = doctor(*words, laser)
+    assert code == 0
+    assert json.loads(out)["dead_man"][laser].startswith(said)
+    code, out, err = doctor(*words, "Nope.Power")
+    assert (code, out) == (2, "")
+    assert "no device for Nope.Power; it has: COM3, L.405, Demo, Own" in err
+    assert doctor(*words[:-1])[0] == 2
