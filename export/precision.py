@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from blinkloop.errors import CheckFailedError, InputError
 from blinkloop.export.graph import graph_problems
 from blinkloop.export.model_file import load_model, replacing
+from blinkloop.export.precision_emulated import with_roundings
 from blinkloop.export.precision_fp16 import to_fp16
 from blinkloop.export.precision_frames import (
     calibration_feeds,
@@ -131,7 +133,10 @@ def convert(
         _write(converted, card, temporary)
         _check(converted, card, temporary, target)
         movies = loss_movies(card, condition, seed=seed, frames=frames)
-        loss = measure_loss(file, temporary, movies, condition)
+        with tempfile.TemporaryDirectory() as scratch:
+            rounded = Path(scratch) / target.name
+            _write(with_roundings(converted), card, rounded)
+            loss = measure_loss(file, rounded, movies, condition)
         broken = broken_limits(loss, chosen)
         if broken and not (allow_loss and _finite(loss)):
             raise CheckFailedError(

@@ -2,8 +2,9 @@
 
 An fp16 or int8 model is not the fp32 network, and its card says by how much. What a
 backend must give is what the file says: every operator on its own, in ONNX Runtime,
-without any rewriting. Backends may differ from that where rounding to a step falls the
-other way; the tolerances for it come from the conversion itself.
+without any rewriting, fp16 values rounded after each. Backends may differ from that
+where rounding to a step falls the other way; the tolerances for it come from the
+conversion itself.
 
 Shape legend: N frames, H rows, W columns.
 """
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from blinkloop.export.comparison import Comparison, VerifyRow
 from blinkloop.export.onnx_runs import OnnxRun
+from blinkloop.export.precision_emulated import with_roundings
 from blinkloop.export.precision_graph import graph_sha256
 from blinkloop.export.probe import probe_movies
 from blinkloop.schema import ModelCard, Tolerances
@@ -61,7 +63,7 @@ def graph_maps(model: Any, card: ModelCard, photons: _Maps) -> _Maps:
 
     The first and the last frame are their own neighbour.
     """
-    run = OnnxRun(model, as_written=True)
+    run = OnnxRun(with_roundings(model), as_written=True)
     grid = card.architecture.feature_size(*photons.shape[1:])
     one = np.ones(1, np.float32)
     feed = {
