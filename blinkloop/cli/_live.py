@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blinkloop.cli._output import note, plain
+from blinkloop.cli._output import note, plain, warn
 from blinkloop.cli._run_warnings import run_warnings
 from blinkloop.cli._session import full_tables
 from blinkloop.cli._signals import say_stopped, stopping
@@ -240,7 +241,13 @@ def write_report(folder: Path, run: LiveRun, record: dict[str, Any]) -> None:
     run.files["report"] = str(path)
     gaps = run.report.to_dict()["gaps"]
     text = json.dumps(plain({**record, "gaps": gaps}), indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        del run.files["report"]
+        with suppress(OSError):
+            path.unlink()
+        warn(f"{path} was not written ({error.strerror or error})")
 
 
 def density_text(loop: FeedbackLoop) -> str:

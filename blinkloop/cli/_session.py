@@ -181,8 +181,17 @@ class Output:
         return [str(file) for file in files]
 
 
-def raise_failure(report: RunReport, saved: str) -> None:
+def raise_failure(report: RunReport, saved: str, rows: int | None = None) -> None:
     """Turn a failed run into one error line that says what was saved.
+
+    Parameters
+    ----------
+    report
+        Of the run.
+    saved
+        Where the localizations are.
+    rows
+        Localizations there, when somebody counted; a disk may not have taken all.
 
     Raises
     ------
@@ -192,8 +201,10 @@ def raise_failure(report: RunReport, saved: str) -> None:
     if report.failure is not None:
         # The text of a camera, or a movie, names itself.
         what = report.failure.removeprefix("camera: ")
+        made = report.localizations
+        count = f"{made}" if rows in (None, made) else f"{rows} of {made}"
         raise BlinkloopError(
-            f"{what}; {report.localizations} localizations of "
+            f"{what}; {count} localizations of "
             f"{report.frames_localized} frames are saved in {saved}"
         )
 

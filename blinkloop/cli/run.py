@@ -245,7 +245,7 @@ def command(
         show_run(f"Run on {name}", record)
         if mode == "advise":
             note("mode advise: the laser was not touched; --mode control holds density")
-    raise_failure(run.report, run.files["store"])
+    raise_failure(run.report, run.files["store"], len(run.localizations))
     # Without a limit, Ctrl-C is how a run ends.
     if run.signal is not None and (frames is not None or seconds is not None):
         return run.say_stopped()

@@ -56,10 +56,13 @@ def whole_files(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path
             yield temporary
             for source, target in zip(temporary, paths, strict=True):
                 source.replace(target)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # HDF5 says of a full disk at a late moment that it is a RuntimeError.
+            if isinstance(error, RuntimeError) and "errno" not in str(error):
+                raise
+            why = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise InputError(
-                f"{paths[0]} cannot be written ({error.strerror or error}); choose "
-                f"another place"
+                f"{paths[0]} cannot be written ({why}); choose another place"
             ) from error
     finally:
         for path in temporary:

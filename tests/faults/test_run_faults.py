@@ -19,6 +19,7 @@ pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
 
 from blinkloop.cli import _feedback
 from blinkloop.integrations import micromanager
+from blinkloop.integrations.formats import read_table
 from blinkloop.integrations.micromanager import MicroManagerSource
 from blinkloop.runtime import StreamLocalizer
 
@@ -210,16 +211,30 @@ def test_signals(run, cpp_config, number, code) -> None:
     assert "Traceback" not in one.err
 
 
-def test_disk_full(run, cpp_config) -> None:
-    """A stand-in: files may not grow beyond 6 kB."""
+@pytest.mark.parametrize("most", [2300, 6000], ids=["store", "tables"])
+def test_disk_full(run, cpp_config, most) -> None:
+    """A stand-in: no file may grow beyond so many bytes."""
 
     def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
     one = run("--config", cpp_config, *CONTROL, "--frames", 400, limits=small_files)
-    assert one.end() == 1
-    error = one.err.splitlines()[-1]
-    assert error.startswith("error: ")
-    assert "File too large" in error
+    code = one.end()
+    rows = len(read_table(one.folder / "localizations.zarr"))
+    assert rows > 0
     assert "Traceback" not in one.err
-    assert laser_rows(one.folder)[-1]["read_back"] == "0.0"
+    if most == 6000:
+        # The store is smaller: what other programs read is made again when there is
+        # room.
+        assert code == 0, one.err
+        report = check_books(one.folder)
+        assert any("localizations.hdf5 was not" in text for text in report["warnings"])
+        return
+    assert code == 1
+    error = one.err.splitlines()[-1]
+    assert error.startswith("error: sink LiveStore: ")
+    assert "File too large" in error
+    assert f"; {rows} of " in error
+    assert not (one.folder / "report.json").exists()
+    events = (one.folder / "events.csv").read_text().splitlines()
+    assert '"seen 400, localized ' in events[-1]
