@@ -93,7 +93,10 @@ def memory_slope(rows: npt.NDArray[np.float64]) -> dict[str, float] | None:
     rows
         (n, 3): seconds, frames, MB.
     """
-    rows = rows[rows[:, 1] >= _SKIPPED_SHARE * rows[-1, 1]] if len(rows) else rows
+    if len(rows):
+        # Neither while it warms up, nor when the tables are made after the last frame.
+        total = rows[-1, 1]
+        rows = rows[(rows[:, 1] >= _SKIPPED_SHARE * total) & (rows[:, 1] < total)]
     if len(rows) < 2 * _STRETCHES:
         return None
     means = [part.mean(axis=0) for part in np.array_split(rows, _STRETCHES)]

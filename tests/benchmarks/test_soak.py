@@ -50,7 +50,7 @@ def test_soak() -> None:
     found = soak("--frames", 50_000, "--size", "32x32", "--json", "--threads", 1)
     check(found, 50_000)
     memory = found["memory"]
-    assert memory["mb_at_end"] - memory["mb_at_start"] < 10, memory
+    assert memory["mb_at_end"] - memory["mb_at_start"] < 15, memory
 
 
 def test_slope_of_memory_is_found() -> None:
@@ -63,7 +63,8 @@ def test_slope_of_memory_is_found() -> None:
     generator = np.random.default_rng(3)
     frames = np.linspace(0, 1e6, 500)
     grows = 200 + 2.5 * frames / 1e5 + generator.normal(0, 0.5, 500)
-    grows[:50] += 100  # warming up is left out
+    grows[:50] += 100  # warming up is left out, and so is what comes after
+    grows[-1] += 100
     found = memory_slope(np.stack([frames / 1e3, frames, grows], axis=1))
     assert found is not None
     assert abs(found["mb_per_100k_frames"] - 2.5) < found["interval_95"] < 0.2
