@@ -140,7 +140,7 @@ def _rmse_nm(paired: PairedTables, chosen: npt.NDArray[np.bool_]) -> tuple[float
         - paired.truth_nm[found.truth_index[chosen]]
     )
     if not len(error):
-        return (math.nan,) * (error.shape[1] - 1)
+        return (math.nan,) * (int(error.shape[1]) - 1)
     square = np.mean(error**2, axis=0)
     lateral = float(np.sqrt(square[:2].mean()))
     return (lateral, *(float(np.sqrt(axial)) for axial in square[2:]))
