@@ -236,21 +236,30 @@ class PycroCamera:
         error: DeviceError | None = None
         try:
             self._ask_for_blocks()
-            if self._stopping.is_set():
-                self._acquisition.abort()
-            self._acquisition.mark_finished()
-            self._acquisition.await_completion()
         except DeviceError as raised:
             # Micro-Manager has gone, so nobody can tell how the acquisition ended.
-            error = raised
+            self._source.end(raised)
+            return
         except Exception as raised:  # the engines raise whatever a driver raises
             error = self._ended(one_line(raised))
+        by_itself = self._finished.is_set() and not self._stopping.is_set()
+        try:
+            if self._stopping.is_set():
+                self._acquisition.abort()
+            # One that has finished tells its error only when it is asked.
+            self._acquisition._check_for_exceptions()
+        except Exception as raised:
+            error = error or self._ended(one_line(raised))
+        try:
+            self._acquisition.mark_finished()
+            self._acquisition.await_completion()
+        except Exception as raised:
+            error = error or self._ended(one_line(raised))
         with suppress(Exception):
             if self._core.isSequenceRunning():
                 self._core.stopSequenceAcquisition(self.camera)
-        short = None if self._n_frames is None else self._n_frames - self._taken
-        if error is None and short and short > 0 and not self._stopping.is_set():
-            error = self._ended("it ended before all frames had come")
+        if error is None and by_itself and self._taken != self._n_frames:
+            error = self._ended("somebody stopped it")
         self._source.end(error)
 
     def _ask_for_blocks(self) -> None:

@@ -54,10 +54,7 @@ def start_python_backend(
     path, folder = find_configuration(
         new_core(adapter_path, python_devices=False), config, adapter_path
     )
-    engine: Any = importlib.import_module(_ENGINE)
-    # One that was shut down stays behind, and a new one would not replace it.
-    with suppress(AttributeError):
-        del engine.Engine.singleton
+    engine = _forget_engine()
     # It prints a page for every error that it raises as well.
     engine.traceback = _Quiet()
     try:
@@ -102,6 +99,15 @@ def _sleeping(base: Any) -> Any:
 def stop_python_backend() -> None:
     """Unload its devices and end its threads."""
     require("pycromanager", "Pycro-Manager", "pycromanager").stop_headless()
+    _forget_engine()
+
+
+def _forget_engine() -> Any:
+    """The engine's module; one that was shut down must not be in a new one's place."""
+    engine: Any = importlib.import_module(_ENGINE)
+    with suppress(AttributeError):
+        del engine.Engine.singleton
+    return engine
 
 
 class _Quiet:
