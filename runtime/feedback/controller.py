@@ -35,6 +35,8 @@ _NEGATIVE_FALL = math.log(2.0)
 _NEGATIVE_FRAMES = 8 * SLEW_FRAMES
 _CROWDING_SD = 0.2
 """Of the densest block's density, relative: about one emitter in some frames."""
+_DOUBT = 0.03
+"""By so much the gains under different delays differ at rest."""
 _SHORT = 0.05
 """At the largest power, "too few" is so much below the target (logarithm)."""
 _NEGATIVE_SHARE = 0.05
@@ -205,7 +207,7 @@ class FeedbackController:
             self._trip = "too long at the largest power"
             return self._minimum(error, f"{self._trip}: emitters used up; laser down")
         self._learn(estimate, density)
-        step = self._wished() - self._log_power if self._sample.known else error
+        step = self._move() if self._sample.known else error
         return self._step(error, step)
 
     def _learn(self, estimate: DensityEstimate, density: float) -> None:
@@ -221,9 +223,14 @@ class FeedbackController:
             1.0 if self.tuned is None else self.tuned.scale,
         )
 
-    def _wished(self) -> float:
-        """Logarithm of the power that gives the target while the next command holds."""
-        return math.log(self._target) - self._sample.log_gain_ahead()
+    def _move(self) -> float:
+        """Change of ln power to what gives the target while the next command holds.
+
+        While the delay is in doubt and that matters, less than the whole way.
+        """
+        gain, sd = self._sample.log_gain_ahead()
+        move = math.log(self._target) - gain - self._log_power
+        return math.copysign(max(abs(move) - max(sd - _DOUBT, 0.0), 0.0), move)
 
     def _tune(self, test: StepTest, estimate: DensityEstimate) -> ControlDecision:
         sd, before = estimate.smoothed_sd_per_um2, self.power

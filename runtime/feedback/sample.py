@@ -23,6 +23,8 @@ __all__ = ["Sample"]
 
 _MEMORY_UPDATES = 100.0
 """Older evidence is forgotten: a delay may change with the load."""
+_INDEPENDENT = 0.5
+"""Share of the evidence that counts: averages share emitters with those before them."""
 _LARGEST_SURPRISE = 3.0
 """In SD: what is more is the sample's doing, and says as much against each delay."""
 
@@ -37,7 +39,7 @@ class _Hypothesis:
 
     @property
     def score(self) -> float:
-        return self.prior + self.evidence
+        return self.prior + _INDEPENDENT * self.evidence
 
 
 class Sample:
@@ -130,10 +132,15 @@ class Sample:
             h.evidence *= 1.0 - 1.0 / _MEMORY_UPDATES
             h.evidence -= 0.5 * measure**2
 
-    def log_gain_ahead(self) -> float:
-        """Expected ln gain while the next command holds, over all delays."""
+    def log_gain_ahead(self) -> tuple[float, float]:
+        """Expected ln gain while the next command holds, and its SD over the delays."""
         best = max(h.score for h in self._all)
         weights = [math.exp(h.score - best) for h in self._all]
         gains = [h.follower.ahead(h.delay) for h in self._all]
-        weighed = (w * gain for w, gain in zip(weights, gains, strict=True))
-        return math.fsum(weighed) / math.fsum(weights)
+        mean = _mean(weights, gains)
+        return mean, math.sqrt(_mean(weights, [(gain - mean) ** 2 for gain in gains]))
+
+
+def _mean(weights: list[float], values: list[float]) -> float:
+    weighed = (w * value for w, value in zip(weights, values, strict=True))
+    return math.fsum(weighed) / math.fsum(weights)

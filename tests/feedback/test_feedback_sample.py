@@ -97,7 +97,7 @@ def test_light_that_the_laser_did_not_make_teaches_nothing() -> None:
         sample.advance(index)
     sample.take(0.5, 0.1, 10, least=1e-3, scale=1.0)
     assert sample.known
-    assert_allclose(sample.log_gain_ahead(), math.log(0.5), atol=0.01)
+    assert_allclose(sample.log_gain_ahead()[0], math.log(0.5), atol=0.01)
 
 
 def settings(**changes: object) -> ControllerSettings:
