@@ -19,18 +19,18 @@ from blinkloop.export.graph import graph_problems
 from blinkloop.export.model_file import load_model, replacing
 from blinkloop.export.precision_emulated import with_roundings
 from blinkloop.export.precision_fp16 import to_fp16
-from blinkloop.export.precision_frames import (
+from blinkloop.export.precision_graph import graph_sha256
+from blinkloop.export.precision_int8 import to_int8
+from blinkloop.export.renew import renew
+from blinkloop.export.verify import verify
+from blinkloop.export.verify_converted import conversion_tolerances
+from blinkloop.export.verify_frames import (
     calibration_feeds,
     condition_beside,
     loss_movies,
     ordinary,
 )
-from blinkloop.export.precision_graph import graph_sha256
-from blinkloop.export.precision_int8 import to_int8
-from blinkloop.export.precision_loss import broken_limits, measure_loss
-from blinkloop.export.renew import renew
-from blinkloop.export.verify import verify
-from blinkloop.export.verify_converted import conversion_tolerances
+from blinkloop.export.verify_loss import broken_limits, measure_loss
 from blinkloop.extras import require
 from blinkloop.schema import (
     CARD_KEY,

@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from blinkloop.export.precision_frames import Feed
 from blinkloop.export.precision_graph import Anatomy, anatomy, short_name, value_ranges
+from blinkloop.export.verify_frames import Feed
 from blinkloop.extras import require
 
 __all__ = ["to_fp16"]
 
 _LARGEST = 65504.0
-_HEADROOM = 4.0
-"""Brighter frames than those that were looked at must not overflow either."""
+_HEADROOM = 16.0
+"""Brighter frames than those looked at must not overflow either: with 4, emitters at
+the bright end of the range of `universal-2d` did."""
 _FLOAT, _FLOAT16 = 1, 10
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from blinkloop.export.onnx_runs import OnnxRun
-from blinkloop.export.precision_frames import Feed
+from blinkloop.export.verify_frames import Feed
 from blinkloop.export.weights import WEIGHT_PREFIX
 from blinkloop.extras import require
 

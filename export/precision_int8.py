@@ -14,7 +14,7 @@ result is chosen here, by measurement (docs/precision.md):
   the mean with the fp32 network: rounding shifts what comes before them.
 
 Design notes: knows nothing of cards but the layout of the heads; who measures what was
-lost is `precision_loss`.
+lost is `verify_loss`.
 
 Legend: N frames, C channels, h x w feature grid, s stem stride.
 """
@@ -32,7 +32,6 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.export.onnx_runs import OnnxRun
-from blinkloop.export.precision_frames import Feed
 from blinkloop.export.precision_graph import (
     Anatomy,
     Ranges,
@@ -40,6 +39,7 @@ from blinkloop.export.precision_graph import (
     short_name,
     value_ranges,
 )
+from blinkloop.export.verify_frames import Feed
 from blinkloop.extras import require
 
 __all__ = ["to_int8"]

@@ -31,6 +31,7 @@ from blinkloop.export.verify_converted import (
     ConvertedComparison,
     compare_with_digest,
     graph_maps,
+    ordinary_movies,
 )
 from blinkloop.export.weights import make_network, read_model_weights, weights_sha256
 from blinkloop.runtime.backends import backend_table, create_backend
@@ -131,7 +132,7 @@ def _of_converted(
         )
     movies = [
         (movie, graph_maps(message, card, movie.photons))
-        for movie in probe_movies(card, seed=seed)
+        for movie in ordinary_movies(card, seed=seed)
     ]
     return movies, compare_with_digest(message, card)
 

@@ -12,6 +12,7 @@ Shape legend: N frames, H rows, W columns.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from blinkloop.export.comparison import Comparison, VerifyRow
 from blinkloop.export.onnx_runs import OnnxRun
 from blinkloop.export.precision_emulated import with_roundings
 from blinkloop.export.precision_graph import graph_sha256
-from blinkloop.export.probe import probe_movies
+from blinkloop.export.probe import ProbeMovie, probe_movies
 from blinkloop.schema import ModelCard, Tolerances
 from blinkloop.training.detection import PHYSICAL_CHANNELS
 
@@ -30,6 +31,7 @@ __all__ = [
     "compare_with_digest",
     "conversion_tolerances",
     "graph_maps",
+    "ordinary_movies",
 ]
 
 FILE = "file"
@@ -56,6 +58,21 @@ def compare_with_digest(model: Any, card: ModelCard) -> VerifyRow:
             f"converted {recorded[:12]}...)"
         )
     return comparison.row()
+
+
+def ordinary_movies(card: ModelCard, *, seed: int = 0) -> list[ProbeMovie]:
+    """The movies of `verify`, ordinary frames in place of empty and overexposed ones.
+
+    Fewer bits were chosen for light as in the card's ranges. Beyond them what a network
+    says turns on the last bit, in fp16 more than a tolerance can say.
+    """
+    movies = []
+    for movie in probe_movies(card, seed=seed):
+        photons = movie.photons
+        if movie.pixel_maps:
+            photons = photons[[0, 3, 0, 3]]
+        movies.append(replace(movie, photons=photons))
+    return movies
 
 
 def graph_maps(model: Any, card: ModelCard, photons: _Maps) -> _Maps:
@@ -92,10 +109,10 @@ def conversion_tolerances(
 ) -> Tolerances:
     """Tolerances of a converted model for the largest difference of a single value.
 
-    Eight times the RMS by which the conversion changed the maps of the ordinary movies
-    of `verify`, and no less than the fp32 model's (fp16: 20 times those, because a
-    backend may keep sums between fp16 values in float or not). `ConvertedComparison`
-    holds a backend's RMS to an eighth of it.
+    Eight times the RMS by which the conversion changed the maps of `ordinary_movies`,
+    and no less than the fp32 model's (fp16: 20 times those, because a backend may keep
+    sums between fp16 values in float or not). `ConvertedComparison` holds a backend's
+    RMS to an eighth of it.
 
     Parameters
     ----------
@@ -109,9 +126,7 @@ def conversion_tolerances(
         Of the movies.
     """
     changed = _Squares(card)
-    for movie in probe_movies(card, seed=seed):
-        if movie.pixel_maps:
-            continue  # extremes on purpose, where the networks may differ by anything
+    for movie in ordinary_movies(card, seed=seed):
         old = graph_maps(before, card, movie.photons)
         changed.add(graph_maps(after, card, movie.photons), old)
     rms = changed.rms()

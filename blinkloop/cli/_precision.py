@@ -13,7 +13,6 @@ import click
 
 from blinkloop.cli._output import note, warn
 from blinkloop.errors import InputError
-from blinkloop.schema import PRECISIONS
 
 if TYPE_CHECKING:
     from blinkloop.schema import ModelCard
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["PrecisionFlags", "export_precision", "precision_options"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_NAMES = ("fp32", "fp16", "int8")
+# `blinkloop.schema.PRECISIONS`, which a help text must not wait for.
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class PrecisionFlags:
 _OPTIONS = (
     click.option(
         "--precision",
-        type=click.Choice(list(PRECISIONS)),
+        type=click.Choice(list(_NAMES)),
         default="fp32",
         show_default=True,
         help="Number type of the network: fp16 for GPUs, int8 for CPUs; its loss is "

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.evaluation import Condition
-from blinkloop.export.precision_frames import LossMovie
+from blinkloop.export.verify_frames import LossMovie
 from blinkloop.metrics import (
     Field,
     PairedTables,
