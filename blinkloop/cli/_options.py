@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,6 +23,11 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    _SizeType = click.ParamType[tuple[int, int]]
+else:
+    _SizeType = click.ParamType  # not generic at run time in every version
 
 _CAMERA_FLAGS = (
     ("--baseline", "baseline_adu", "Offset of a dark pixel in ADU."),
@@ -64,7 +69,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-class FrameSize(click.ParamType):
+class FrameSize(_SizeType):
     """(height, width) in px of a text such as 256x256."""
 
     name = "HxW"
