@@ -34,7 +34,7 @@ Property,Camera,Exposure,20.0
 """A C++ camera of 34 x 26 px and a C++ stand-in for a laser, 0 to 10 V."""
 
 
-def wait_for(condition: Callable[[], Any], limit_s: float = 30.0) -> bool:
+def wait_for(condition: Callable[[], Any], limit_s: float = 90.0) -> bool:
     """Poll until it is true."""
     until = time.monotonic() + limit_s
     while time.monotonic() < until:
@@ -82,7 +82,7 @@ class Run:
     def kill(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def end(self, limit_s: float = 60.0) -> int:
+    def end(self, limit_s: float = 120.0) -> int:
         """Wait for its end; the exit code."""
         self.out, self.err = self.process.communicate(timeout=limit_s)
         return self.process.returncode
