@@ -35,6 +35,7 @@ __all__ = [
     "Law",
     "Track",
     "blinking_floor",
+    "feedback_floor",
     "score",
     "simulate",
 ]
@@ -197,6 +198,22 @@ def blinking_floor(on_frames: float, window: int) -> float:
     """
     tau = on_frames / window
     return math.sqrt(2 * tau * (1 - tau * (1 - math.exp(-1 / tau))) / WANTED)
+
+
+def feedback_floor(on_frames: float, delay_frames: int, window: int) -> float:
+    """Relative SD of the mean of a window that no law can go below.
+
+    Every frame brings new births and deaths of variance N (1 - e^2), e = exp(-1 / tau).
+    One of them has changed the sum of the counts by psi_j = 1 + e + ... + e^j after j
+    more frames; the first frame that a command can change is j = delay + 1. The least
+    variance of the sum is what came in between, sum_(j <= delay) psi_j^2, and a window
+    much longer than the loop has it at both ends. (Minimum variance control, which
+    takes wild powers; counted without error.)
+    """
+    stay = math.exp(-1 / on_frames)
+    psi = (1 - stay ** np.arange(1, delay_frames + 2)) / (1 - stay)
+    variance = WANTED * (1 - stay**2) * float(np.sum(psi**2))
+    return math.sqrt(2 * variance) / window / WANTED
 
 
 def score(case: Case, track: Track) -> dict[str, float]:

@@ -20,6 +20,7 @@ from closed_loop_sample import (
     Case,
     Counts,
     blinking_floor,
+    feedback_floor,
     score,
     simulate,
 )
@@ -66,6 +67,27 @@ def test_floor_is_that_of_a_correlated_count(on_frames: float) -> None:
     assert_allclose(
         blinking_floor(on_frames, 100), np.sqrt(correlation.mean() / WANTED), rtol=0.01
     )
+
+
+@pytest.mark.parametrize(("on_frames", "delay"), [(3.0, 4), (5.0, 10)])
+def test_no_law_goes_below_the_floor_of_feedback(on_frames: float, delay: int) -> None:
+    """Minimum variance control of the linear plant reaches it."""
+    rng, stay, frames = np.random.default_rng(0), np.exp(-1 / on_frames), 60_000
+    shocks = rng.normal(0.0, np.sqrt(WANTED * (1 - stay**2)), frames)
+    coming = [0.0] * delay  # births by commands on their way
+    number = total = 0.0
+    numbers = np.zeros(frames)
+    for frame, shock in enumerate(shocks):
+        ahead, expected = number, total
+        for births in coming:
+            ahead = stay * ahead + births
+            expected += ahead
+        coming.append(-expected - stay * ahead)  # brings the expected sum to 0
+        number = stay * number + coming.pop(0) + shock
+        total += number
+        numbers[frame] = number
+    means = np.convolve(numbers, np.full(200, 1 / 200), "valid") / WANTED
+    assert_allclose(means.std(), feedback_floor(on_frames, delay, 200), rtol=0.05)
 
 
 def test_a_short_run(monkeypatch: pytest.MonkeyPatch) -> None:
