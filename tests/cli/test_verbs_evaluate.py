@@ -206,7 +206,7 @@ def test_evaluate_of_a_movie_is_that_of_its_simulation(
         (("--density", -1), "density_per_um2 = -1"),
         (("--flux", 0), "flux_photons = 0"),
         (("--frames", 0), "frames = 0"),
-        (("--size", "64"), "height x width"),
+        (("--size", "64"), "HEIGHTxWIDTH"),
         (("--densities", "0.1;2"), "numbers with commas"),
         (("--densities", "0.1,-2"), "density_per_um2 = -2"),
         (("--threshold", 0), "between 0 and 1, got 0"),
