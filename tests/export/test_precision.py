@@ -116,6 +116,7 @@ def relu(exported):
     for node in model.graph.node:
         if node.op_type == "Elu":
             node.op_type = "Relu"
+            del node.attribute[:]  # alpha, which ReLU has not
     return model, card
 
 
