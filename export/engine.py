@@ -91,6 +91,11 @@ def build_engine(
             f"{target}: a {kind} engine file ends in {wanted.suffix}; give such a name"
         )
     message, card = load_model(file)
+    if card.precision_name == "int8":
+        raise InputError(
+            f"{file}: int8 with zero points is for CPUs, TensorRT does not take it; "
+            f"build the engine from the fp32 model, or from one of --precision fp16"
+        )
     trt = load_tensorrt(wanted, f"Building a {kind} engine")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     order = _Order(trt, wanted, builder_gpu(wanted), chosen, digest)

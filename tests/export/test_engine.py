@@ -435,8 +435,18 @@ def test_a_run_does_not_overwrite_a_model(tmp_path: Path) -> None:
     assert "exists; build the engine from it" in " ".join(said.split())
 
 
+def test_int8_files_make_no_engine(tmp_path: Path) -> None:
+    out = tmp_path / "e.rtx"
+    with pytest.raises(InputError, match="build the engine from the fp32 model"):
+        build_engine(bundled_models()["astigmatic-int8"], out)
+    assert not out.exists()
+
+
+FLOATS = sorted(name for name in bundled_models() if not name.endswith("-int8"))
+
+
 @pytest.mark.engines
-@pytest.mark.parametrize("name", sorted(bundled_models()))
+@pytest.mark.parametrize("name", FLOATS)
 def test_every_bundled_model_becomes_an_engine(name: str, tmp_path: Path) -> None:
     model = bundled_models()[name]
     out = tmp_path / f"{name}.rtx"
