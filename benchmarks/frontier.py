@@ -6,7 +6,7 @@ lite_cost.py. The first model is the one the others are compared with.
 
     python benchmarks/lite_cost.py --models astigmatic lite.onnx --out cost.json
     python benchmarks/frontier.py astigmatic lite.onnx --costs cost.json --out frontier
-    python benchmarks/frontier.py --dry --out /tmp/frontier   # few frames, no costs
+    python benchmarks/frontier.py --dry --out frontier   # few frames, no costs
 
 Writes OUT.png, OUT.md and OUT.json.
 """

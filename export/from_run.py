@@ -63,7 +63,12 @@ def read_run(run: str | os.PathLike[str]) -> TrainedRun:
             "torch": str(state["torch"]),
         }
         if state.get("teacher"):
-            provenance["teacher"] = dict(state["teacher"])
+            provenance["teacher"] = _without_folders(state["teacher"])
+        if recipe.distillation is not None:
+            # A card travels; the folders of the machine that trained it stay there.
+            learned = {"teacher": Path(recipe.distillation.teacher).name}
+            distillation = recipe.distillation.model_copy(update=learned)
+            recipe = recipe.model_copy(update={"distillation": distillation})
     except (KeyError, AttributeError, TypeError, ValidationError) as error:
         raise InputError(
             f"{path}: not a checkpoint of this version of blinkloop "
@@ -71,6 +76,11 @@ def read_run(run: str | os.PathLike[str]) -> TrainedRun:
         ) from error
     network = make_network(recipe.architecture, weights, source=str(path))
     return TrainedRun(network, recipe, provenance)
+
+
+def _without_folders(teacher: Mapping[str, str]) -> dict[str, str]:
+    """The record of a teacher with the name of its file alone."""
+    return {**teacher, "source": Path(teacher["source"]).name}
 
 
 def export_run(

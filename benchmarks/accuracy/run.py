@@ -1,9 +1,9 @@
 """Our network beside SMAPpy and Picasso, on the same simulated movies.
 
-    bash benchmarks/accuracy/setup_peers.sh /work/venv-smappy /work/venv-picasso
+    bash benchmarks/accuracy/setup_peers.sh ../venv-smappy ../venv-picasso
     python benchmarks/accuracy/run.py --out FOLDER \
-        --smappy-python /work/venv-smappy/bin/python \
-        --picasso-python /work/venv-picasso/bin/python
+        --smappy-python ../venv-smappy/bin/python \
+        --picasso-python ../venv-picasso/bin/python
 
 Each stage keeps what it made in FOLDER and leaves out what is there, so a run can be
 stopped and started again, and another --model costs only its own fits. A tool without

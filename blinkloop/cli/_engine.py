@@ -6,11 +6,12 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from blinkloop.cli._bundled import bundled_models
+from blinkloop.cli._options import with_options
 from blinkloop.cli._output import next_step, note
 from blinkloop.engine_kinds import ENGINE_KINDS
 from blinkloop.errors import InputError
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from blinkloop.engine_file import EngineHeader
 
 __all__ = ["EngineFlags", "engine_options", "export_engine", "model_source"]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ _OPTIONS = (
 )
 
 
-def engine_options(function: _F) -> _F:
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--engine` and its options; the verb gets one `engine: EngineFlags`."""
 
     @functools.wraps(function)
@@ -86,10 +85,7 @@ def engine_options(function: _F) -> _F:
             )
         return function(*args, engine=flags, **kwargs)
 
-    decorated: Any = wrapper
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
+    return with_options(wrapper, _OPTIONS)
 
 
 def export_engine(

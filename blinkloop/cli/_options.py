@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ __all__ = [
     "camera_options",
     "json_option",
     "model_option",
+    "with_options",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -86,7 +87,16 @@ class FrameSize(_SizeType):
         return int(parts[0]), int(parts[1])
 
 
-def camera_options(function: _F) -> _F:
+def with_options(
+    function: Callable[..., Any], options: Sequence[Callable[..., Any]]
+) -> Callable[..., Any]:
+    """A command with click options, in the order in which its help names them."""
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def camera_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--camera` and its flags; the verb gets one `camera_flags: CameraFlags`."""
 
     @functools.wraps(function)
@@ -96,16 +106,18 @@ def camera_options(function: _F) -> _F:
         values = {name: value for name, value in given.items() if value is not None}
         return function(*args, camera_flags=CameraFlags(file, values), **kwargs)
 
-    decorated: Any = wrapper
-    for option, name, text in reversed(_CAMERA_FLAGS):
-        decorated = click.option(option, name, type=float, help=text)(decorated)
-    return click.option(  # type: ignore[no-any-return]
+    file = click.option(
         "--camera",
         "camera_file",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Camera description, YAML or JSON; the flags below overrule it.",
-    )(decorated)
+    )
+    flags = (
+        click.option(option, name, type=float, help=text)
+        for option, name, text in _CAMERA_FLAGS
+    )
+    return with_options(wrapper, (file, *flags))
 
 
 def json_option(function: _F) -> _F:

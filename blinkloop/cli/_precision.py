@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from blinkloop.cli._options import with_options
 from blinkloop.cli._output import note, warn
 from blinkloop.errors import InputError
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from blinkloop.schema import ModelCard
 
 __all__ = ["PrecisionFlags", "export_precision", "precision_options"]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 _NAMES = ("fp32", "fp16", "int8")
 # `blinkloop.schema.PRECISIONS`, which a help text must not wait for.
@@ -55,7 +54,7 @@ _OPTIONS = (
 )
 
 
-def precision_options(function: _F) -> _F:
+def precision_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--precision` and `--allow-loss`; the verb gets `precision`."""
 
     @functools.wraps(function)
@@ -67,10 +66,7 @@ def precision_options(function: _F) -> _F:
             )
         return function(*args, precision=flags, **kwargs)
 
-    decorated: Any = wrapper
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
+    return with_options(wrapper, _OPTIONS)
 
 
 def export_precision(

@@ -23,9 +23,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from blinkloop.errors import DeviceError, InputError
+from blinkloop.integrations.micromanager.device import CameraDevice
 from blinkloop.integrations.micromanager.facts import (
     camera_facts,
     one_line,
@@ -34,7 +33,7 @@ from blinkloop.integrations.micromanager.facts import (
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
 from blinkloop.integrations.micromanager.ring import image_format, ring_size, set_ring
 from blinkloop.integrations.pushed import PushRelay, relay_frames
-from blinkloop.runtime.records import Frame, Roi
+from blinkloop.runtime.records import Frame
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["MdaSource"]
 
 
-class MdaSource:
+class MdaSource(CameraDevice):
     """Frame source that listens to the next MDA of a core, or to the one that runs.
 
     Ends when that MDA ends. `start` may be called early (in a handler of
@@ -112,21 +111,6 @@ class MdaSource:
         self._started_s: float | None = None
         self._lock = threading.Lock()
         self._listening = False
-
-    @property
-    def camera(self) -> str:
-        """Label of the camera."""
-        return self._camera
-
-    @property
-    def roi(self) -> Roi:
-        """Where the frames lie on the chip."""
-        return self._roi
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """uint8 or uint16."""
-        return self._dtype
 
     @property
     def lost(self) -> int:

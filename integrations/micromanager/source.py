@@ -26,10 +26,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.integrations.micromanager.clears import ClearCounter
+from blinkloop.integrations.micromanager.device import CameraDevice
 from blinkloop.integrations.micromanager.facts import (
     camera_facts,
     one_line,
@@ -38,7 +37,7 @@ from blinkloop.integrations.micromanager.facts import (
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
 from blinkloop.integrations.micromanager.ring import image_format, ring_size, set_ring
 from blinkloop.integrations.micromanager.watch import SettingsWatch
-from blinkloop.runtime.records import Frame, Roi
+from blinkloop.runtime.records import Frame
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -50,7 +49,7 @@ _POLL_S = 0.0005
 _MIN_PERIOD_MS = 1.0  # shorter exposures do not make cameras faster than this
 
 
-class MicroManagerSource:
+class MicroManagerSource(CameraDevice):
     """A camera of a `CMMCorePlus` (C++) or `UniMMCore` (C++ or Python) as frame source.
 
     Parameters
@@ -133,21 +132,6 @@ class MicroManagerSource:
         self._running = False
         self._clears = ClearCounter(core)
         self._watch = SettingsWatch(core, self._camera, self._roi)
-
-    @property
-    def camera(self) -> str:
-        """Label of the camera."""
-        return self._camera
-
-    @property
-    def roi(self) -> Roi:
-        """Where the frames lie on the chip."""
-        return self._roi
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """uint8 or uint16."""
-        return self._dtype
 
     @property
     def lost(self) -> int:

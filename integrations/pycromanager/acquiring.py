@@ -25,16 +25,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.extras import require
+from blinkloop.integrations.micromanager.device import CameraDevice
 from blinkloop.integrations.micromanager.facts import one_line, select_camera
 from blinkloop.integrations.micromanager.ring import ring_size, set_ring
 from blinkloop.integrations.pycromanager.backend import wait_without_spinning
 from blinkloop.integrations.pycromanager.core import CamelCore
 from blinkloop.integrations.pycromanager.source import PycroSource
-from blinkloop.runtime.records import Frame, Roi
+from blinkloop.runtime.records import Frame
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,7 +49,7 @@ _OVERFLOW = "buffer overflow"
 _EVENTS_FINISHED = "acq_events_finished"
 
 
-class PycroCamera:
+class PycroCamera(CameraDevice):
     """Frame source that runs an acquisition of its own, of either backend.
 
     Parameters
@@ -100,6 +99,8 @@ class PycroCamera:
                     f"({one_line(error)}); check that the camera is switched on"
                 ) from error
         self._source = PycroSource(core, relay_mb=relay_mb)
+        self._camera = self._source.camera
+        self._roi, self._dtype = self._source.roi, self._source.dtype
         exposure = float(self._source.camera_facts().get("exposure_ms", 1.0))
         wanted = math.ceil(1000 * _BLOCK_S / max(exposure, 1.0))
         self._block = block_frames or min(max(wanted, _LEAST_BLOCK), _MOST_BLOCK)
@@ -111,21 +112,6 @@ class PycroCamera:
         self._finished = threading.Event()
         self._taken = 0
         self._lost_in_ring = 0
-
-    @property
-    def camera(self) -> str:
-        """Label of the camera."""
-        return self._source.camera
-
-    @property
-    def roi(self) -> Roi:
-        """Where the frames lie on the chip."""
-        return self._source.roi
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """uint8 or uint16."""
-        return self._source.dtype
 
     @property
     def lost(self) -> int:

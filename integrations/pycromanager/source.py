@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blinkloop.errors import DeviceError
+from blinkloop.integrations.micromanager.device import CameraDevice
 from blinkloop.integrations.micromanager.facts import camera_facts, one_line
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
 from blinkloop.integrations.micromanager.ring import image_format
 from blinkloop.integrations.pushed import PushRelay, relay_frames
 from blinkloop.integrations.pycromanager.core import CamelCore
-from blinkloop.runtime.records import Frame, Roi
+from blinkloop.runtime.records import Frame
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,7 +41,7 @@ __all__ = ["PycroSource"]
 _SINK_FINISHED = "data_sink_finished"
 
 
-class PycroSource:
+class PycroSource(CameraDevice):
     """Frame source fed by `Acquisition(image_process_fn=source.process)`.
 
     Ends when the acquisition tells `notify` that its last image was handed on, or at
@@ -81,21 +82,6 @@ class PycroSource:
         self._last_time: int | None = None
         self._started_s: float | None = None
         self._lock = threading.Lock()
-
-    @property
-    def camera(self) -> str:
-        """Label of the camera."""
-        return self._camera
-
-    @property
-    def roi(self) -> Roi:
-        """Where the frames lie on the chip."""
-        return self._roi
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """uint8 or uint16."""
-        return self._dtype
 
     @property
     def lost(self) -> int:

@@ -16,7 +16,7 @@ from blinkloop.training.calibration.bead_figure import calibration_figure
 from blinkloop.training.calibration.bead_records import BeadSettings, BeadStack
 from blinkloop.training.calibration.beads import calibrate_beads
 
-REAL = Path("/work/shared/data/beads")
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "beads"
 
 
 def calibrate(*pixels, stacks=None, **facts):

@@ -16,7 +16,7 @@ pytest.importorskip("scipy", reason="needs the extra `train`")
 
 from blinkloop.training import Recipe
 
-DATA = Path("/work/shared/data")
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 EMCCD = CameraSettings(
     kind="emccd", em_gain=200.0, e_per_adu=20.0, baseline_adu=300.0, read_noise_e=40.0
 )

@@ -205,8 +205,11 @@ def test_teacher_is_kept_in_the_run_and_named_in_the_card(
     assert said.code == 0, said.err
     assert f"--teacher {model}" in said.err.splitlines()[-1]
     assert train(run).code == 0
-    teacher = read_run(run).provenance["teacher"]
-    assert teacher["source"] == str(model)
+    trained = read_run(run)
+    # By name: a card travels, the folders of this machine stay here.
+    assert trained.provenance["teacher"]["source"] == model.name
+    assert trained.recipe.distillation is not None
+    assert trained.recipe.distillation.teacher == model.name
     assert float(log_of(run)[-1]["distillation"]) > 0
     # A run is a teacher as well.
     again = train(tmp_path / "again", "--teacher", run, "--iterations", 1)

@@ -4,7 +4,7 @@ Called by run.py; imports nothing of blinkloop. Reads jobs as JSON lines from a 
 prints `begin KEY` and `done KEY` around each. What Picasso gives is stored in its own
 units and under its own names; `convert.py` turns it into ours.
 
-    /work/venv-picasso/bin/python peer_picasso.py jobs.jsonl
+    ../venv-picasso/bin/python peer_picasso.py jobs.jsonl
 """
 
 from __future__ import annotations
