@@ -34,7 +34,7 @@ BLOCK_PX = 8
 KNOWN_FIELDS = frozenset(
     {
         *("name", "features", "depth", "stem_stride", "logit_clamp", "activation"),
-        *("kept_features", "context_features", "context_depth"),
+        *("kept_features", "context_features", "context_depth", "convolutions"),
     }
 )
 """Fields of `Architecture` this module has been told of: a new one may widen what the
@@ -200,23 +200,26 @@ def _seen(architecture: Architecture, x: int) -> tuple[int, int]:
     # From the maps backwards: heads, context network, frame network, stem.
     low, high = low - 1, high + 1
     for depth in (architecture.context_levels, architecture.depth):
-        low, high = _through_unet(depth, low, high)
+        low, high = _through_unet(depth, architecture.convolutions, low, high)
     if stride == 1:
         return low, high
     # The stem is a convolution of 2 s x 2 s px, stride s and padding s / 2.
     return stride * low - stride // 2, stride * high + stride + stride // 2 - 1
 
 
-def _through_unet(depth: int, low: int, high: int) -> tuple[int, int]:
-    """What a stretch of a U-Net's output depends on: two 3 x 3 convolutions a level.
+def _through_unet(
+    depth: int, convolutions: int, low: int, high: int
+) -> tuple[int, int]:
+    """What a stretch of a U-Net's output depends on: 3 x 3 convolutions at each level.
 
     The way through the lowest level reaches at least as far as every skip.
     """
+    n = convolutions
     for _ in range(depth):
-        low, high = (low - 2) // 2, (high + 2) // 2
-    low, high = low - 2, high + 2
+        low, high = (low - n) // 2, (high + n) // 2
+    low, high = low - n, high + n
     for _ in range(depth):
-        low, high = 2 * low - 2, 2 * high + 1 + 2
+        low, high = 2 * low - n, 2 * high + 1 + n
     return low, high
 
 

@@ -6,13 +6,16 @@ normalization, ELU, nearest-neighbour up-sampling.
 
 Ours, not official, is what makes it cheaper (measured in docs/lite.md): a `stem_stride`
 of 2 or 4 analyses the frame at a half or a quarter of the resolution and returns to all
-pixels by pixel shuffle; a context network of its own width and depth; ReLU.
+pixels by pixel shuffle; a context network of its own width and depth; no down-sampling
+at all (depth 0) but more `convolutions` in a row; ReLU.
 
 Shapes: N images, C features, H x W px, Hf x Wf feature grid (H/s x W/s).
 Our axes: dx runs along columns, dy along rows (official DECODE has x along rows).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,14 +39,15 @@ _INITIAL_P_LOGIT = -6.0
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU}
 
 
-def _level(inputs: int, outputs: int, activation: str) -> nn.Sequential:
-    """Two 3 x 3 convolutions, each followed by the activation."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1),
-        _ACTIVATIONS[activation](),
-        nn.Conv2d(outputs, outputs, 3, padding=1),
-        _ACTIVATIONS[activation](),
-    )
+def _level(
+    inputs: int, outputs: int, activation: str, convolutions: int
+) -> nn.Sequential:
+    """3 x 3 convolutions, each followed by the activation."""
+    layers: list[nn.Module] = []
+    for number in range(convolutions):
+        before = outputs if number else inputs
+        layers += [nn.Conv2d(before, outputs, 3, padding=1), _ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers)
 
 
 class UNet(nn.Module):
@@ -60,21 +64,26 @@ class UNet(nn.Module):
         *,
         outputs: int,
         activation: str,
+        convolutions: int,
     ) -> None:
         super().__init__()
+
+        def level(before: int, after: int) -> nn.Sequential:
+            return _level(before, after, activation, convolutions)
+
         widths = [features * 2**level for level in range(depth + 1)]
         self.down = nn.ModuleList()
         self.pool = nn.ModuleList()
-        for level in range(depth):
-            before = inputs if level == 0 else widths[level - 1]
-            self.down.append(_level(before, widths[level], activation))
-            self.pool.append(nn.Conv2d(widths[level], widths[level], 2, stride=2))
-        self.base = _level(widths[depth - 1], widths[depth], activation)
+        before = [inputs, *widths]
+        for k in range(depth):
+            self.down.append(level(before[k], widths[k]))
+            self.pool.append(nn.Conv2d(widths[k], widths[k], 2, stride=2))
+        self.base = level(before[depth], widths[depth])
         self.halve = nn.ModuleList()
         self.up = nn.ModuleList()
-        for level in reversed(range(depth)):
-            self.halve.append(nn.Conv2d(widths[level + 1], widths[level], 1))
-            self.up.append(_level(widths[level + 1], widths[level], activation))
+        for k in reversed(range(depth)):
+            self.halve.append(nn.Conv2d(widths[k + 1], widths[k], 1))
+            self.up.append(level(widths[k + 1], widths[k]))
         self.out = nn.Conv2d(features, outputs, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -137,10 +146,12 @@ class TwoStageNetwork(nn.Module):
             else nn.Identity()
         )
         inputs, levels = features if stride > 1 else 1, architecture.context_levels
-        self.analysis = UNet(
-            inputs, features, architecture.depth, outputs=kept, activation=act
-        )
-        self.context = UNet(3 * kept, context, levels, outputs=context, activation=act)
+        how: dict[str, Any] = {
+            "activation": act,
+            "convolutions": architecture.convolutions,
+        }
+        self.analysis = UNet(inputs, features, architecture.depth, outputs=kept, **how)
+        self.context = UNet(3 * kept, context, levels, outputs=context, **how)
         self.head_p = Head(architecture, 1)
         self.head_position = Head(architecture, 4)
         self.head_sigma = Head(architecture, 4)

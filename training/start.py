@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from blinkloop.errors import InputError
@@ -15,6 +16,7 @@ from blinkloop.schema import Architecture, Scaling
 from blinkloop.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, recipe_of
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import Recipe
+from blinkloop.training.reshaping import flat_of, widened, without_levels
 
 __all__ = ["StartWeights", "fine_tuned", "start_from_run"]
 
@@ -25,8 +27,16 @@ _SHAPE = {
     "kept_features": "kept_channels",
     "context_features": "context_channels",
     "context_depth": "context_levels",
+    "convolutions": "convolutions",
 }
 """Field of the architecture -> what it comes to."""
+
+_WIDTHS = ("features", "kept_features", "context_features")
+"""Fields that may grow."""
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in weights.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,31 +97,39 @@ def fine_tuned(
 
     Returns
     -------
-    The recipe with `network_units`, the state dict, and a line per changed unit.
+    The recipe with `network_units`, the state dict, and a line per change.
 
     Raises
     ------
     InputError
-        The source has another architecture.
+        The source has another architecture, which cannot become this one.
     """
     got, wanted = start.architecture, recipe.architecture
+    given, said = start.weights, list[str]()
+    if wanted.depth == 0 < got.depth and got.context_levels:
+        got, given = flat_of(got), without_levels(given, got)
+        said.append("the levels below the first are taken out, as if they were silent")
     for key, meaning in _SHAPE.items():
         theirs, ours = getattr(got, meaning), getattr(wanted, meaning)
-        if theirs != ours:
+        if theirs != ours and (key not in _WIDTHS or ours < theirs):
             raise InputError(
                 f"{start.source}: its {key} is {theirs}, the recipe asks for {ours}; "
                 f"set architecture.{key}: {theirs} in the recipe, or train without "
                 f"--from"
             )
-    expected = TwoStageNetwork(wanted).state_dict()
-    shapes = {name: tuple(value.shape) for name, value in start.weights.items()}
-    if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
+    if _shapes(TwoStageNetwork(got).state_dict()) != _shapes(given):
         raise InputError(
             f"{start.source}: its weights are not those of its architecture; export or "
             f"train it again"
         )
-    weights = {name: value.detach().clone() for name, value in start.weights.items()}
-    needed, update, said = recipe.scaling(), dict[str, Any](), list[str]()
+    for key in _WIDTHS:
+        more = getattr(wanted, _SHAPE[key]) - getattr(got, _SHAPE[key])
+        if more:
+            said.append(f"{key}: {more} new ones, which change nothing yet")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        weights = widened(given, TwoStageNetwork(wanted).state_dict())
+    needed, update = recipe.scaling(), dict[str, Any]()
     if got.activation != wanted.activation:
         said.append(
             f"{got.activation} becomes {wanted.activation}: the first loss is far "

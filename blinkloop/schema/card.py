@@ -48,6 +48,7 @@ _YOUNG_FIELDS: Final = {
     "context_features": None,
     "context_depth": None,
     "activation": "elu",
+    "convolutions": 2,
 }
 """Younger than the first cards: left out of a card where they have these values, so
 that such cards stay as they were and older versions read them."""
@@ -58,7 +59,7 @@ class Architecture(_Strict):
 
     name: Literal["two-stage-unet"] = "two-stage-unet"
     features: int = Field(48, ge=1, description="Channels of the first level.")
-    depth: int = Field(2, ge=1, le=5, description="Number of 2 x 2 down-samplings.")
+    depth: int = Field(2, ge=0, le=5, description="Number of 2 x 2 down-samplings.")
     stem_stride: Literal[1, 2, 4] = Field(
         1, description="2, 4: analysis at a half, a quarter of the resolution."
     )
@@ -72,10 +73,13 @@ class Architecture(_Strict):
         None, ge=1, description="Channels of the context network; None: `features`."
     )
     context_depth: int | None = Field(
-        None, ge=1, le=5, description="Down-samplings of it; None: `depth`."
+        None, ge=0, le=5, description="Down-samplings of it; None: `depth`."
     )
     activation: Literal["elu", "relu"] = Field(
         "elu", description="Between convolutions; runtimes fuse relu with them."
+    )
+    convolutions: int = Field(
+        2, ge=1, le=8, description="3 x 3 convolutions in a row, at every level."
     )
 
     @model_serializer(mode="wrap")
@@ -96,7 +100,7 @@ class Architecture(_Strict):
     @property
     def context_levels(self) -> int:
         """Down-samplings of the context network."""
-        return self.context_depth or self.depth
+        return self.depth if self.context_depth is None else self.context_depth
 
     @property
     def grid_multiple(self) -> int:

@@ -24,12 +24,13 @@ def test_a_card_without_younger_fields_is_as_it_was() -> None:
 
 @given(
     features=st.integers(1, 64),
-    depth=st.integers(1, 5),
+    depth=st.integers(0, 5),
     stride=st.sampled_from([1, 2, 4]),
     kept=st.none() | st.integers(1, 64),
     context=st.none() | st.integers(1, 64),
-    levels=st.none() | st.integers(1, 5),
+    levels=st.none() | st.integers(0, 5),
     activation=st.sampled_from(["elu", "relu"]),
+    convolutions=st.integers(1, 8),
 )
 def test_every_architecture_survives_its_card(
     features: int,
@@ -39,6 +40,7 @@ def test_every_architecture_survives_its_card(
     context: int | None,
     levels: int | None,
     activation: str,
+    convolutions: int,
 ) -> None:
     architecture = Architecture.model_validate(
         {
@@ -49,12 +51,13 @@ def test_every_architecture_survives_its_card(
             "context_features": context,
             "context_depth": levels,
             "activation": activation,
+            "convolutions": convolutions,
         }
     )
     card = make_card(architecture=architecture)
     assert ModelCard.from_json(card.to_json()) == card
     multiple = architecture.size_multiple
-    assert multiple == stride * 2 ** max(depth, levels or depth)
+    assert multiple == stride * 2 ** max(depth, depth if levels is None else levels)
     height, width = architecture.feature_size(1, multiple + 1)
     assert (height * stride, width * stride) == (multiple, 2 * multiple)
 

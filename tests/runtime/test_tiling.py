@@ -70,11 +70,21 @@ def test_receptive_field_measured_through_the_graph(tiny_model: ModelFile) -> No
 
 
 @pytest.mark.parametrize(
-    ("depth", "stride", "context"),
-    [(1, 1, None), (2, 2, None), (3, 1, None), (1, 4, None), (1, 2, 2), (2, 1, 1)],
+    ("depth", "stride", "context", "convolutions"),
+    [
+        (1, 1, None, 2),
+        (2, 2, None, 2),
+        (3, 1, None, 1),
+        (1, 4, None, 2),
+        (1, 2, 2, 2),
+        (2, 1, 1, 3),
+        (0, 2, None, 4),
+        (0, 1, 1, 3),
+        (1, 4, 0, 2),
+    ],
 )
 def test_receptive_field_measured_through_the_network(
-    depth: int, stride: int, context: int | None
+    depth: int, stride: int, context: int | None, convolutions: int
 ) -> None:
     torch = pytest.importorskip("torch")
     network = pytest.importorskip("blinkloop.training.network")
@@ -84,6 +94,7 @@ def test_receptive_field_measured_through_the_network(
         stem_stride=stride,
         kept_features=1,
         context_depth=context,
+        convolutions=convolutions,
     )
     net = network.TwoStageNetwork(architecture).eval()
     multiple = architecture.size_multiple
@@ -119,9 +130,10 @@ def test_cores_cover_the_region_once(data: st.DataObject) -> None:
         data.draw(st.integers(1, frame.height - y)),
     )
     architecture = Architecture(
-        depth=data.draw(st.integers(1, 3)),
+        depth=data.draw(st.integers(0, 3)),
         stem_stride=data.draw(st.sampled_from([1, 2, 4])),
-        context_depth=data.draw(st.none() | st.integers(1, 3)),
+        context_depth=data.draw(st.none() | st.integers(0, 3)),
+        convolutions=data.draw(st.integers(1, 4)),
     )
     tile = data.draw(st.none() | st.tuples(st.integers(20, 200), st.integers(20, 200)))
     plan = plan_tiles(frame, architecture, region=region, tile=tile)

@@ -61,6 +61,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "few-kept": {"features": 4, "kept_features": 2, "activation": "relu"},
     "wide-context": {"features": 3, "context_features": 5, "depth": 1},
     "deep-context": {"features": 3, "depth": 1, "context_depth": 2, "stem_stride": 2},
+    "flat": {"features": 4, "depth": 0, "convolutions": 4, "stem_stride": 2},
+    "flat-frames": {"features": 3, "depth": 0, "context_depth": 1, "convolutions": 1},
+    "flat-context": {"features": 3, "depth": 1, "context_depth": 0},
     "deep-frames": {"features": 3, "depth": 2, "context_depth": 1},
 }
 

@@ -120,8 +120,8 @@ def test_ranges_outside_get_new_units_and_keep_small_values(source: Path) -> Non
 
 def test_other_architecture_is_one_clear_line(source: Path) -> None:
     data = tiny().model_dump()
-    data["architecture"]["features"] = 6
-    with pytest.raises(InputError, match=r"features is 4, the recipe asks for 6") as e:
+    data["architecture"]["features"] = 3
+    with pytest.raises(InputError, match=r"features is 4, the recipe asks for 3") as e:
         fine_tuned(start_from_run(source), Recipe.model_validate(data))
     assert "set architecture.features: 4" in str(e.value)
     assert "\n" not in str(e.value)

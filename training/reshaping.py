@@ -1,0 +1,120 @@
+"""Trained weights for a network of another shape: fewer levels, more features.
+
+A U-Net can learn without its coarse levels: Muon's steps are as large for a layer that
+matters little as for any other, so such a level grows until its last activation is
+saturated at every pixel. What it hands up is a constant then, and its convolutions cost
+time for nothing (docs/training-experiments.md). What is left when they are taken out is
+`depth: 0` with twice the convolutions: those on the way down, then those on the way up,
+whose bias takes over the constant.
+
+Features are added as T. Chen et al. (Net2Net, arXiv:1511.05641) ask of it: the function
+stays. Here new units see the old ones through random weights, and no old one sees them
+yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from blinkloop.schema import Architecture
+
+__all__ = ["flat_of", "widened", "without_levels"]
+
+_SILENT = {"elu": -1.0, "relu": 0.0}
+"""What a unit says whose input is far below zero."""
+
+
+def flat_of(architecture: Architecture) -> Architecture:
+    """The shape of the network that `without_levels` gives."""
+    return architecture.model_copy(
+        update={
+            "depth": 0,
+            "context_depth": None,
+            "convolutions": 2 * architecture.convolutions,
+        }
+    )
+
+
+def without_levels(
+    weights: Mapping[str, Tensor], architecture: Architecture
+) -> dict[str, Tensor]:
+    """Weights of `flat_of(architecture)`: coarse levels count as silent everywhere.
+
+    Exact but for the frame's edge where they are silent, a first guess where they are
+    not.
+
+    Parameters
+    ----------
+    weights
+        State dict of a network of that shape, both depths at least 1.
+    """
+    found = {
+        name: value
+        for name, value in weights.items()
+        if not name.startswith(("analysis.", "context."))
+    }
+    silent = _SILENT[architecture.activation]
+    depths = {"analysis": architecture.depth, "context": architecture.context_levels}
+    for net, depth in depths.items():
+        last = depth - 1
+        halve = f"{net}.halve.{last}"
+        constant = weights[f"{halve}.bias"]
+        constant = constant + silent * weights[f"{halve}.weight"].flatten(1).sum(1)
+        for number in range(architecture.convolutions):
+            at, then = 2 * number, 2 * (number + architecture.convolutions)
+            for part in ("weight", "bias"):
+                found[f"{net}.base.{at}.{part}"] = weights[f"{net}.down.0.{at}.{part}"]
+                found[f"{net}.base.{then}.{part}"] = weights[
+                    f"{net}.up.{last}.{at}.{part}"
+                ]
+        first = f"{net}.base.{2 * architecture.convolutions}"
+        both = found[f"{first}.weight"]
+        skipped = both.shape[1] - len(constant)
+        found[f"{first}.weight"] = both[:, :skipped].contiguous()
+        found[f"{first}.bias"] = found[f"{first}.bias"] + torch.einsum(
+            "ocij,c->o", both[:, skipped:], constant
+        )
+        for part in ("weight", "bias"):
+            found[f"{net}.out.{part}"] = weights[f"{net}.out.{part}"]
+    return {name: value.detach().clone() for name, value in found.items()}
+
+
+def widened(
+    weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Weights of a wider network that gives what the narrow one gives.
+
+    Parameters
+    ----------
+    weights
+        State dict of the narrow network.
+    fresh
+        State dict of the wide one, as initialized: same names, no dimension smaller.
+    """
+    found, flat = {}, "context.down.0.0.weight" not in weights
+    for name, old in weights.items():
+        new = fresh[name].detach().to(old.dtype, copy=True)
+        if new.shape == old.shape:
+            found[name] = old.detach().clone()
+            continue
+        if new.ndim == 1:
+            new[: len(old)] = old
+        else:
+            blocks = _blocks(name, flat)
+            wide = new.unflatten(1, (blocks, -1))
+            wide[: old.shape[0]] = 0.0
+            narrow = old.unflatten(1, (blocks, -1))
+            wide[: old.shape[0], :, : narrow.shape[2]] = narrow
+            new = wide.flatten(1, 2)
+        found[name] = new
+    return found
+
+
+def _blocks(name: str, flat: bool) -> int:
+    """How many sets of features, side by side, a convolution sees."""
+    if name == ("context.base.0.weight" if flat else "context.down.0.0.weight"):
+        return 3
+    return 2 if ".up." in name and name.endswith(".0.weight") else 1
