@@ -1,8 +1,9 @@
 """Another program: writes a movie at about 100 frames/s, then the marker file.
 
-python writer.py KIND PATH FRAMES MARKER
+python writer.py KIND PATH FRAMES MARKER SEEN
 
-Frame k is k + 1 in every pixel, so a frame of which only a part was there shows.
+Frame k is k + 1 in every pixel, so a frame of which only a part was there shows. Half
+way it waits until the reader has made the file SEEN, however slow the machine is.
 """
 
 from __future__ import annotations
@@ -21,9 +22,19 @@ def frame(k: int) -> np.ndarray:
     return np.full((HEIGHT, WIDTH), k + 1, np.uint16)
 
 
+def wait_for_the_reader() -> None:
+    until = time.monotonic() + 240
+    while not Path(sys.argv[5]).exists():
+        if time.monotonic() > until:
+            sys.exit("nobody reads what is written")
+        time.sleep(PERIOD_S)
+
+
 def paced(frames: int, write: Callable[[int], None]) -> None:
     started = time.perf_counter()
     for k in range(frames):
+        if k == frames // 2:
+            wait_for_the_reader()
         time.sleep(max(0.0, started + k * PERIOD_S - time.perf_counter()))
         write(k)
 
@@ -44,9 +55,12 @@ def tiff_in_pieces(path: Path, frames: int) -> None:
         for k in range(frames):
             file.write(frame(k), metadata=None)
     data, rng, at = whole.read_bytes(), np.random.default_rng(5), 0
-    mean = len(data) // frames
+    mean, waited = len(data) // frames, False
     with path.open("wb", buffering=0) as file:
         while at < len(data):
+            if at > len(data) // 2 and not waited:
+                wait_for_the_reader()
+                waited = True
             piece = int(rng.integers(1, 2 * mean))
             file.write(data[at : at + piece])
             at += piece
@@ -102,6 +116,6 @@ def ome_zarr(path: Path, frames: int) -> None:
 
 
 if __name__ == "__main__":
-    kind, where, count, marker = sys.argv[1:]
+    kind, where, count, marker, _ = sys.argv[1:]
     globals()[kind](Path(where), int(count))
     Path(marker).touch()
