@@ -110,7 +110,10 @@ def test_round_trip(ending: str, count: int, three_d: bool, tmp_path: Path) -> N
 @settings(
     max_examples=15,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
 )
 def test_conversion_chain_keeps_positions(
     seed: int, count: int, tmp_path: Path

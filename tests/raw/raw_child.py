@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from raw_doubles import make_frame, make_recorder
+from raw_doubles import STEP, make_frame, make_recorder
 
 from blinkloop.runtime.records import Gap
 
@@ -19,10 +19,9 @@ def main(path: str) -> None:
             recorder.mark(Gap(index, 1, "lost: on purpose"))
             continue
         recorder.put(make_frame(index))
-        # What is on the disk may lag by this: the parent checks it.
-        if index % 20 == 0:
+        if index % STEP == 0:
             print(index, flush=True)
-        time.sleep(0.0005)
+        time.sleep(0.002)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,17 @@ from blinkloop.runtime.raw import RawRecorder, RawStore
 from blinkloop.runtime.records import Frame, Roi
 
 ROI = Roi(3, 5, 17, 13)
+STEP = 20
+"""The child says every so many frames how far it is."""
+PATIENCE_S = 120.0
+"""Only matters when a test fails."""
+
+
+def wait_for(condition: Callable[[], bool], pause_s: float = 0.01) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(pause_s)
 
 
 def pixels_of(

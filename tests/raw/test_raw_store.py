@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw_doubles import ROI, make_frame, make_recorder, pixels_of
+from raw_doubles import (
+    PATIENCE_S,
+    ROI,
+    STEP,
+    make_frame,
+    make_recorder,
+    pixels_of,
+    wait_for,
+)
 
 from blinkloop.errors import DeviceError, InputError, MissingExtraError
 from blinkloop.integrations.movies import MovieSource, open_movie
@@ -40,8 +49,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def check_pixels(reader: RawStoreReader) -> None:
+    image = np.asarray(reader.image[:])
     for index in reader.frames()["index"]:
-        np.testing.assert_array_equal(reader.image[int(index)], pixels_of(int(index)))
+        np.testing.assert_array_equal(image[index], pixels_of(int(index)))
+
+
+def has_frames(path: Path, least: int) -> bool:
+    return len(RawStoreReader(path).frames()) >= least
 
 
 def record(recorder: RawRecorder, numbers: Any) -> None:
@@ -61,7 +75,10 @@ def record(recorder: RawRecorder, numbers: Any) -> None:
 @settings(
     max_examples=6,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
 )
 def test_what_was_put_is_there(path: Path, numbers: list[int], chunk: int) -> None:
     shutil.rmtree(path, ignore_errors=True)
@@ -142,7 +159,7 @@ class SlowStore(RawStore):
     go_on = threading.Event()
 
     def write(self, *arguments: Any) -> None:
-        self.go_on.wait(10)
+        assert self.go_on.wait(PATIENCE_S)
         super().write(*arguments)
 
 
@@ -150,9 +167,8 @@ def test_slow_disk_never_blocks_and_every_frame_is_counted(path: Path) -> None:
     SlowStore.go_on.clear()
     store = SlowStore(path, ROI, np.uint16, frames_per_chunk=8)
     recorder = RawRecorder(store, memory_mb=0.001)
-    start = time.perf_counter()
+    # Comes back although the disk does not go on before it has.
     record(recorder, range(100))
-    assert time.perf_counter() - start < 5
     SlowStore.go_on.set()
     assert recorder.close({}) == []
     reader = RawStoreReader(path)
@@ -167,13 +183,10 @@ def test_store_that_is_gone_ends_the_recording(path: Path) -> None:
     told: list[str] = []
     recorder = make_recorder(path, on_failure=told.append)
     record(recorder, range(20))
-    deadline = time.monotonic() + 10
-    while len(RawStoreReader(path).frames()) < 20 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(partial(has_frames, path, 20))
     shutil.rmtree(path)
     recorder.put(make_frame(20))
-    while recorder.failure is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: recorder.failure is not None)
     with pytest.raises(DeviceError, match=r"moved or deleted.*0 frames are kept"):
         recorder.put(make_frame(21))
     assert len(told) == 1
@@ -190,9 +203,7 @@ def test_disk_that_refuses_leaves_what_was_written(
     """A double of a full disk; a real one is in test_raw_run.py."""
     recorder = make_recorder(path)
     record(recorder, range(16))
-    deadline = time.monotonic() + 10
-    while len(RawStoreReader(path).frames()) < 16 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(partial(has_frames, path, 16))
 
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -217,21 +228,23 @@ def test_kill_leaves_all_but_the_open_chunk(path: Path) -> None:
             text=True,
         )
         assert child.stdout is not None
-        put = 0
-        while put < 600:
-            put = int(child.stdout.readline())
-        time.sleep(random.uniform(0, 0.2))
-        child.send_signal(signal.SIGKILL)
-        put = max([put, *map(int, child.stdout.read().split())])
-        child.wait()
+        try:
+            child.stdout.readline()  # the store is open
+            # A good part is on the disk while the recording goes on.
+            wait_for(partial(has_frames, target, 200), 0.1)
+            time.sleep(random.uniform(0, 0.2))
+            seen = int(RawStoreReader(target).frames()["index"][-1])
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        *_, put = map(int, child.stdout.read().split())
         child.stdout.close()
         reader = RawStoreReader(target)
         assert not reader.finished
         numbers = reader.frames()["index"]
-        # Nothing is missing in between, and what is, at the end, is a moment's.
+        # Nothing is missing in between, nor what a reader has seen before.
         assert numbers.tolist() == [i for i in range(numbers[-1] + 1) if i % 50 != 49]
-        assert numbers[-1] > put - 1000
-        assert len(numbers) > 100
+        assert seen <= numbers[-1] <= put + STEP
         check_pixels(reader)
         with open_movie(target) as movie:
             assert movie.n_frames == numbers[-1] + 1
@@ -246,9 +259,7 @@ def test_laser_log_is_copied_as_it_grows(path: Path, tmp_path: Path) -> None:
     nan = float("nan")
     log.append(make_row(0.5, "control", 2.0, 2.0, 2.0, None, 0.5, 0.0, "start, armed"))
     record(recorder, range(3))
-    deadline = time.monotonic() + 10
-    while len(RawStoreReader(path).laser()[0]) < 1 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: len(RawStoreReader(path).laser()[0]) == 1)
     log.append(make_row(1.5, "control", nan, 0.0, 0.0, None, 0.5, 1.0, 'end "of" run'))
     log.close()
     recorder.close({})
