@@ -11,6 +11,8 @@ Design notes
 * Frames of a hardware sequence carry the core's numbers, snapped ones do not (each is
   waited for, so none can be lost between them). Frames missing at the end of a
   sequence show in the events' time index.
+* Another exposure or ROI ends our frames as it ends a camera's of ours, whoever changed
+  it, the MDA's own plan included: what comes then is another movie.
 * Whether numbers that start again mean a new sequence or a cleared ring is told by the
   camera's clock: it starts again with a sequence, and goes on when a ring is cleared.
 """
@@ -32,6 +34,7 @@ from blinkloop.integrations.micromanager.facts import (
 )
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
 from blinkloop.integrations.micromanager.ring import image_format, ring_size, set_ring
+from blinkloop.integrations.micromanager.watch import SettingsWatch
 from blinkloop.integrations.pushed import PushRelay, relay_frames
 from blinkloop.runtime.records import Frame
 
@@ -104,6 +107,7 @@ class MdaSource(CameraDevice):
             self._roi, self._dtype, relay_frames(self._roi, self._dtype, relay_mb)
         )
         self._numbering = FrameNumbering(self._period_ms)
+        self._watch = SettingsWatch(core, self._camera, self._roi)
         self._passed_over = 0
         self._constant: dict[str, int] | None = None
         self._last_t: int | None = None
@@ -150,8 +154,8 @@ class MdaSource(CameraDevice):
         Raises
         ------
         DeviceError
-            The MDA ended with an error, or frames of another size, pixel type, channel
-            or position came.
+            The MDA ended with an error, or frames of another size, pixel type, channel,
+            position or exposure came.
         """
         self.start()
         try:
@@ -197,7 +201,11 @@ class MdaSource(CameraDevice):
             return
         now_s = time.monotonic() - (self._started_s or 0.0)
         try:
-            index = self._number(event, meta.get("camera_metadata") or {}, now_s)
+            tags = meta.get("camera_metadata") or {}
+            index = self._number(event, tags, now_s)
+            if index is not None:
+                self._watch.frame(pixels.shape, tags, meta.get("exposure_ms"))
+                self._watch.look()
         except BaseException as error:  # the owner's acquisition must go on
             self._relay.end(error)
             return
@@ -252,6 +260,8 @@ class MdaSource(CameraDevice):
             )
 
     def _on_finished(self, sequence: Any) -> None:
+        if self._relay.ended:  # what came since then was not for us
+            return
         status = self._core.mda.status
         reason = str(status.finish_reason or "completed")
         if reason == "errored":
@@ -266,11 +276,13 @@ class MdaSource(CameraDevice):
                     "the MDA ended because the core's ring was full: a handler of "
                     "frameReady or the disk did not keep up"
                 )
-            self._relay.end(DeviceError(f"{why}; all frames before it were taken"))
+            error = DeviceError(f"{why}; all frames before it were taken")
+            changed = None if overflowed else self._watch.ended()
+            self._relay.end(changed or error)
             return
         if reason == "completed" and self._last_t is not None:
             planned = 0
             with suppress(Exception):  # a generator of events has no plan
                 planned = int(dict(sequence.sizes).get("t", 0))
             self._missing_at_end = max(0, planned - 1 - self._last_t)
-        self._relay.end()
+        self._relay.end(self._watch.ended() if self._missing_at_end else None)

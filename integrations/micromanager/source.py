@@ -281,6 +281,7 @@ class MicroManagerSource(CameraDevice):
         elapsed_ms = timestamp_s * 1000 if elapsed is None else float(elapsed)
         self._elapsed_ms = elapsed_ms
         self._watch.frame(pixels.shape, tags)
+        self._watch.look()
         rings = self._clears.take() if numbering.falls(int(number)) else None
         index = numbering.index(int(number), elapsed_ms, rings)
         self._estimated = numbering.estimated

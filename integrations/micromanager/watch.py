@@ -4,8 +4,9 @@ Design notes
 ------------
 Cores accept a new ROI or exposure during a sequence and say nothing. What comes then is
 another movie: other positions, other photons, other on-times in frames. The size of
-a frame and its ROI tags are looked at for every frame; exposure is in no tag, so the
-core is asked for it now and then.
+a frame, its ROI tags and, where somebody wrote it down, its exposure are looked at for
+every frame (`frame`, which asks nobody); for the rest the core is asked now and then
+(`look`, on a thread that may wait for it).
 """
 
 from __future__ import annotations
@@ -46,8 +47,19 @@ class SettingsWatch:
         self._exposure_ms: float | None = None
         self._look_s = 0.0
 
-    def frame(self, shape: tuple[int, ...], tags: Any) -> None:
-        """Look at a frame.
+    def frame(
+        self, shape: tuple[int, ...], tags: Any, exposure_ms: float | None = None
+    ) -> None:
+        """Look at a frame and what is written on it.
+
+        Parameters
+        ----------
+        shape
+            Of its pixels.
+        tags
+            Of the core.
+        exposure_ms
+            Of this frame, where it is known; None = `look` must do.
 
         Raises
         ------
@@ -64,9 +76,28 @@ class SettingsWatch:
         elif corner != self._corner:
             was, now = (f"({', '.join(map(str, c))})" for c in (self._corner, corner))
             raise self._changed("ROI's corner", was, now, "ROI and binning")
-        if time.monotonic() >= self._look_s:
-            self._look_s = time.monotonic() + _EVERY_S
-            self._look_at_exposure()
+        if exposure_ms is not None:
+            self._compare_exposure(exposure_ms)
+
+    def look(self) -> None:
+        """Ask the core, every half a second.
+
+        Raises
+        ------
+        DeviceError
+            Exposure or ROI are not what they were.
+        """
+        if time.monotonic() < self._look_s:
+            return
+        self._look_s = time.monotonic() + _EVERY_S
+        try:
+            exposure_ms = float(self._core.getExposure())
+        except Exception:  # a camera that has gone: its frames will tell
+            return
+        self._compare_exposure(exposure_ms)
+        changed = self.ended()
+        if changed is not None:
+            raise changed
 
     def ended(self) -> DeviceError | None:
         """Why the camera may have ended its sequence: some do at another ROI."""
@@ -82,11 +113,7 @@ class SettingsWatch:
         )
         return self._changed("ROI", was, new, "ROI and binning")
 
-    def _look_at_exposure(self) -> None:
-        try:
-            now = float(self._core.getExposure())
-        except Exception:  # a camera that has gone: its frames will tell
-            return
+    def _compare_exposure(self, now: float) -> None:
         if self._exposure_ms is None:
             self._exposure_ms = now
         was = self._exposure_ms

@@ -169,7 +169,8 @@ class PycroCamera(CameraDevice):
         Raises
         ------
         DeviceError
-            The acquisition ended with an error.
+            The acquisition ended with an error, or frames of another size, place or
+            exposure came.
         """
         self.start()
         try:
@@ -276,7 +277,7 @@ class PycroCamera(CameraDevice):
     def _ended(self, why: str) -> DeviceError:
         after = f"after {self._taken} frames" if self._taken else "before any frame"
         if _OVERFLOW not in why.lower():
-            return DeviceError(
+            return self._source.changed() or DeviceError(
                 f"the acquisition of camera {self.camera!r} ended {after} ({why}); "
                 f"check cable, power and whether another program uses the camera"
             )

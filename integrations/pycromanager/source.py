@@ -10,6 +10,8 @@ Design notes
 * The acquisition belongs to its owner. `process` runs on its thread: it copies into a
   bounded relay, hands the image on unchanged and returns. An exception there would end
   the owner's acquisition, so what goes wrong is raised on our side, from `frames`.
+* The engines write the exposure onto each frame. The core is asked for it and the ROI
+  too, on our side, because over a bridge that takes some ms.
 * Python and Java backend differ in how they write metadata (text or numbers) and pixels
   (rows, or one flat array); both are read. Tested with the Python backend; the Java
   backend takes the same way but was not tested with Micro-Manager Studio.
@@ -20,6 +22,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +32,7 @@ from blinkloop.integrations.micromanager.device import CameraDevice
 from blinkloop.integrations.micromanager.facts import camera_facts, one_line
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
 from blinkloop.integrations.micromanager.ring import image_format
+from blinkloop.integrations.micromanager.watch import SettingsWatch
 from blinkloop.integrations.pushed import PushRelay, relay_frames
 from blinkloop.integrations.pycromanager.core import CamelCore
 from blinkloop.runtime.records import Frame
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["PycroSource"]
 
 _SINK_FINISHED = "data_sink_finished"
+_EXPOSURE = "Exposure"
 
 
 class PycroSource(CameraDevice):
@@ -78,6 +83,7 @@ class PycroSource(CameraDevice):
             self._roi, self._dtype, relay_frames(self._roi, self._dtype, relay_mb)
         )
         self._numbering = FrameNumbering(max(exposure_ms, 1.0))
+        self._watch = SettingsWatch(named, self._camera, self._roi)
         self._constant: dict[str, Any] | None = None
         self._last_time: int | None = None
         self._started_s: float | None = None
@@ -109,11 +115,13 @@ class PycroSource(CameraDevice):
         Raises
         ------
         DeviceError
-            Frames of another size, pixel type, channel or position came.
+            Frames of another size, pixel type, channel, position or exposure came.
         """
         self.start()
         try:
-            yield from self._relay.frames()
+            for frame in self._relay.frames():
+                self._watch.look()
+                yield frame
         finally:
             self.stop()
 
@@ -133,7 +141,8 @@ class PycroSource(CameraDevice):
             self.start()
             now_s = time.monotonic() - (self._started_s or 0.0)
             try:
-                pixels = self._pixels(np.asarray(image))
+                pixels = self._pixels(np.asarray(image), metadata)
+                self._watch.frame(pixels.shape, metadata, _exposure_ms(metadata))
                 index = self._number(metadata, now_s)
             except BaseException as error:  # the owner's acquisition must go on
                 self._relay.end(error)
@@ -144,11 +153,19 @@ class PycroSource(CameraDevice):
     def notify(self, notification: Any) -> None:
         """The acquisition's `notification_callback_fn`: ends the frames with it."""
         if getattr(notification, "milestone", None) == _SINK_FINISHED:
-            self._relay.end()
+            # They may be fewer than planned because the camera stopped at another ROI.
+            self._relay.end(self._watch.ended())
 
-    def _pixels(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if image.ndim == 1 and image.size == self._roi.width * self._roi.height:
-            image = image.reshape(self._roi.height, self._roi.width)
+    def changed(self) -> DeviceError | None:
+        """What somebody changed of the camera's image, and so may have stopped it."""
+        return self._watch.ended()
+
+    def _pixels(
+        self, image: npt.NDArray[Any], metadata: Mapping[str, Any]
+    ) -> npt.NDArray[Any]:
+        rows = max(1, int(metadata.get("Height", self._roi.height)))
+        if image.ndim == 1 and image.size % rows == 0:
+            image = image.reshape(rows, -1)
         # Java has no unsigned numbers; the bits are the same.
         if image.dtype.kind == "i" and image.dtype.itemsize == self._dtype.itemsize:
             image = image.view(self._dtype)
@@ -185,3 +202,10 @@ class PycroSource(CameraDevice):
         if time_index is not None:
             self._last_time = int(time_index)
         return index
+
+
+def _exposure_ms(metadata: Mapping[str, Any]) -> float | None:
+    """Of a frame, as its engine wrote it down; None when it did not."""
+    with suppress(KeyError, TypeError, ValueError):
+        return float(metadata[_EXPOSURE])
+    return None

@@ -17,7 +17,7 @@ pytest.importorskip("pymmcore_plus", reason="needs the extra `micromanager`")
 import useq  # ships with pymmcore-plus
 
 from blinkloop.errors import DeviceError, InputError
-from blinkloop.integrations.micromanager import MdaSource
+from blinkloop.integrations.micromanager import MdaSource, watch
 from blinkloop.runtime.protocols import FrameSource
 from blinkloop.runtime.records import Frame, Roi
 
@@ -32,11 +32,27 @@ def small(demo_core):
     demo_core.setCircularBufferMemoryFootprint(64)
     yield
     logger.disabled = before
+    demo_core.mda.events.frameReady.disconnect()
     demo_core.setCircularBufferMemoryFootprint(64)
 
 
 def plan(frames: int, **more) -> useq.MDASequence:
     return useq.MDASequence(time_plan={"interval": 0, "loops": frames}, **more)
+
+
+def two_sequences(first: int, second: int, exposures_ms=(2.0, 2.0)):
+    """Events of two hardware sequences: another property, and exposure, in the second.
+
+    The laser's, so that it is the same movie when the exposures are the same.
+    """
+    return [
+        useq.MDAEvent(
+            index={"t": t},
+            exposure=exposures_ms[t >= first],
+            properties=[("DA405", "Voltage", str(int(t >= first)))],
+        )
+        for t in range(first + second)
+    ]
 
 
 @contextmanager
@@ -102,18 +118,19 @@ def test_snapped_frames_of_a_queue_of_events(demo_core) -> None:
 
 
 def test_the_next_sequence_goes_on_counting(demo_core) -> None:
-    """A channel at a time: the core's numbers start again at 0, and nothing is lost."""
-    phases = [{"interval": 0, "loops": 12}, {"interval": 0, "loops": 9}]
+    """The core's numbers start again at 0, and nothing is lost."""
+    events = two_sequences(12, 9)
     source = MdaSource(demo_core)
     source.start()
-    with running(
-        demo_core,
-        [
-            useq.MDAEvent(index={"t": t}, exposure=2.0 if t < 12 else 3.0)
-            for t in range(sum(p["loops"] for p in phases))
-        ],
-    ):
+    numbers: list[int] = []
+    note = lambda image, event, meta: numbers.append(  # noqa: E731
+        int(meta["camera_metadata"]["ImageNumber"])
+    )
+    demo_core.mda.events.frameReady.connect(note)
+    with running(demo_core, events):
         assert take(source) == list(range(21))
+    demo_core.mda.events.frameReady.disconnect(note)
+    assert numbers == [*range(12), *range(9)]
 
 
 def test_a_consumer_that_is_too_slow_does_not_slow_the_mda(demo_core) -> None:
@@ -161,7 +178,7 @@ def test_an_overflow_of_the_owner_is_named(demo_core) -> None:
 def test_channels_are_refused_unless_one_is_chosen(demo_core) -> None:
     two = plan(
         8,
-        channels=[{"config": "DAPI", "exposure": 2}, {"config": "FITC", "exposure": 2}],
+        channels=[{"config": "DAPI", "exposure": 3}, {"config": "FITC", "exposure": 2}],
     )
     source = MdaSource(demo_core)
     source.start()
@@ -188,11 +205,93 @@ def test_another_size_during_the_run_ends_ours_only(demo_core) -> None:
     errors: list[BaseException] = []
     with (
         running(demo_core, plan(5), errors),
-        pytest.raises(DeviceError, match="region of interest"),
+        pytest.raises(DeviceError, match=r"its image from \(64, 96\) to \(33, 32\)"),
     ):
         take(source)
     assert errors == []
-    assert source.lost == 1
+    assert source.lost == 0  # of another movie
+
+
+def at(core, frames: int, act: Callable[[], object]) -> list[int]:
+    """Do something on the MDA's thread after so many frames; what its owner gets."""
+    got: list[int] = []
+
+    def note(image, event, meta) -> None:
+        got.append(len(got))
+        if len(got) == frames:
+            act()
+
+    core.mda.events.frameReady.connect(note)
+    return got
+
+
+@pytest.mark.parametrize("tagged", [True, False], ids=["on the frames", "asked for"])
+def test_exposure_changed_mid_run(demo_core, monkeypatch, tagged) -> None:
+    """Ours ends; the owner gets all of its frames."""
+    if not tagged:
+        monkeypatch.setattr(watch, "_EVERY_S", 0.05)
+        frame = watch.SettingsWatch.frame
+        monkeypatch.setattr(
+            watch.SettingsWatch, "frame", lambda self, s, t, _: frame(self, s, t)
+        )
+    source = MdaSource(demo_core)
+    source.start()
+    got = at(demo_core, 30, lambda: demo_core.setExposure(9.0))
+    indices: list[int] = []
+    errors: list[BaseException] = []
+    with (
+        running(demo_core, plan(90), errors),
+        pytest.raises(DeviceError, match="exposure from 2 ms to 9 ms") as caught,
+    ):
+        take(source, lambda frame: indices.append(frame.index))
+    assert "\n" not in str(caught.value)
+    assert errors == []
+    assert len(got) == 90
+    assert indices == list(range(len(indices)))
+    assert len(indices) == 30 if tagged else 30 <= len(indices) < 90
+    assert source.lost == source.relay_dropped == 0
+
+
+def test_an_exposure_that_the_plan_changes(demo_core) -> None:
+    events = two_sequences(12, 9, (2.0, 3.0))
+    source = MdaSource(demo_core)
+    source.start()
+    indices: list[int] = []
+    with (
+        running(demo_core, events),
+        pytest.raises(DeviceError, match="exposure from 2 ms to 3 ms"),
+    ):
+        take(source, lambda frame: indices.append(frame.index))
+    assert indices == list(range(12))
+
+
+def test_roi_changed_mid_run(demo_core, monkeypatch) -> None:
+    """This camera ends its sequence then; the MDA says it completed."""
+    monkeypatch.setattr(watch, "_EVERY_S", 3600.0)  # it is seen at the end
+    source = MdaSource(demo_core)
+    source.start()
+    got = at(demo_core, 30, lambda: demo_core.setROI(4, 6, 48, 40))
+    indices: list[int] = []
+    said = r"ROI from 96 x 64 px at \(10, 20\) to 48 x 40 px at \(4, 6\)"
+    with running(demo_core, plan(90)), pytest.raises(DeviceError, match=said):
+        take(source, lambda frame: indices.append(frame.index))
+    assert indices == list(range(len(got)))
+    assert 30 <= len(got) < 90
+    assert len(indices) + source.lost == 90
+
+
+def test_roi_moved_between_snapped_frames(demo_core, monkeypatch) -> None:
+    """Same size, and nothing is written on such frames: the core is asked."""
+    monkeypatch.setattr(watch, "_EVERY_S", 0.0)
+    source = MdaSource(demo_core)
+    source.start()
+    demo_core.mda.engine.use_hardware_sequencing = False
+    at(demo_core, 4, lambda: demo_core.setROI(12, 20, 96, 64))
+    indices: list[int] = []
+    said = r"to 96 x 64 px at \(12, 20\)"
+    with running(demo_core, plan(9)), pytest.raises(DeviceError, match=said):
+        take(source, lambda frame: indices.append(frame.index))
+    assert indices == list(range(4))
 
 
 def test_stop_leaves_the_mda_alone(demo_core) -> None:

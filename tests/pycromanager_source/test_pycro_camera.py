@@ -21,7 +21,7 @@ from blinkloop.integrations.pycromanager import (
     stop_python_backend,
 )
 from blinkloop.runtime.protocols import FrameSource
-from blinkloop.runtime.records import Roi
+from blinkloop.runtime.records import Frame, Roi
 
 pytest.importorskip("mm_test_adapters", reason="needs the package mm-test-adapters")
 pytest.importorskip("pycromanager", reason="needs the extra `pycromanager`")
@@ -103,6 +103,33 @@ def test_an_overflow_is_named_and_counted(core: Any, monkeypatch) -> None:
         indices.extend(frame.index for frame in source.frames())
     assert "\n" not in str(caught.value)
     assert source.lost == room + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda core: core.setExposure(9.0), "exposure from 2 ms to 9 ms"),
+        (lambda core: core.setROI(4, 6, 48, 40), "ROI from 96 x 64 px at"),
+    ],
+    ids=["exposure", "ROI"],
+)
+def test_settings_changed_mid_run(core: Any, change: Any, said: str) -> None:
+    """The acquisition is ours, so it ends too."""
+    source = PycroCamera(core, exposure_ms=2.0, block_frames=2000)
+    indices: list[int] = []
+
+    def take(frame: Frame) -> int:
+        if frame.index == 30:
+            change(core)
+        return frame.index
+
+    with pytest.raises(DeviceError, match=said) as caught:
+        indices.extend(map(take, source.frames()))
+    assert "\n" not in str(caught.value)
+    assert len(indices) > 30
+    assert indices == list(range(len(indices)))
+    assert source.lost == source.relay_dropped == 0
+    assert not core.isSequenceRunning()
 
 
 @pytest.mark.parametrize("frames", [0, -3])

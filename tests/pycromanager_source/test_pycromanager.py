@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from blinkloop.errors import DeviceError, InputError
-from blinkloop.integrations.micromanager import MMLaser
+from blinkloop.integrations.micromanager import MMLaser, watch
 from blinkloop.integrations.pycromanager import CamelCore, PycroSource, connect
 from blinkloop.runtime.protocols import FrameSource
 from blinkloop.runtime.records import Roi
@@ -129,10 +129,73 @@ def test_another_size_ends_ours_only(core: Any) -> None:
     core.set_roi(0, 0, 32, 33)
     with (
         acquiring(source, 5) as errors,
-        pytest.raises(DeviceError, match="region of interest"),
+        pytest.raises(DeviceError, match=r"its image from \(64, 96\) to \(33, 32\)"),
     ):
         list(source.frames())
     assert errors == []
+
+
+@pytest.mark.parametrize("tagged", [True, False], ids=["on the frames", "asked for"])
+def test_exposure_changed_mid_run(core: Any, monkeypatch, tagged: bool) -> None:
+    """Ours ends; the owner's acquisition does not notice."""
+    monkeypatch.setattr(watch, "_EVERY_S", 3600.0 if tagged else 0.05)
+    source = PycroSource(core)
+    owner: list[int] = []
+
+    def process(image: Any, metadata: Any) -> Any:
+        owner.append(len(owner))
+        if len(owner) == 30:
+            core.set_exposure(9.0)
+        shown = {k: v for k, v in metadata.items() if tagged or k != "Exposure"}
+        source.process(image, shown)
+        return image, metadata
+
+    indices: list[int] = []
+    with (
+        acquiring(source, 90, process) as errors,
+        pytest.raises(DeviceError, match="exposure from 2 ms to 9 ms") as caught,
+    ):
+        indices.extend(frame.index for frame in source.frames())
+    assert "\n" not in str(caught.value)
+    assert errors == []
+    assert len(owner) == 90
+    assert source.lost == 0
+
+
+def test_roi_changed_mid_run(core: Any, monkeypatch) -> None:
+    """This camera ends its sequence then, and so the owner's acquisition."""
+    monkeypatch.setattr(watch, "_EVERY_S", 3600.0)  # it is seen at the end
+    source = PycroSource(core)
+    owner: list[int] = []
+
+    def process(image: Any, metadata: Any) -> Any:
+        owner.append(len(owner))
+        if len(owner) == 30:
+            core.set_roi(4, 6, 48, 40)
+        return source.process(image, metadata)
+
+    said = r"ROI from 96 x 64 px at \(10, 20\) to 48 x 40 px at \(4, 6\)"
+    indices: list[int] = []
+    with (
+        acquiring(source, 400, process) as errors,
+        pytest.raises(DeviceError, match=said),
+    ):
+        indices.extend(frame.index for frame in source.frames())
+    assert len(errors) == 1
+    assert indices == list(range(len(owner)))
+
+
+def test_another_size_as_java_sends_it(core: Any) -> None:
+    """A double of the Java backend's records: flat pixels, their sides in the tags."""
+    source = PycroSource(core)
+    md = {"Axes": {"time": 0}, "ImageNumber": 0, "Width": 96, "Height": 64}
+    source.process(np.zeros(96 * 64, np.int16), md)
+    md = {"Axes": {"time": 1}, "ImageNumber": 1, "Width": 32, "Height": 33}
+    source.process(np.zeros(32 * 33, np.int16), md)
+    frames = source.frames()
+    assert next(frames).index == 0
+    with pytest.raises(DeviceError, match=r"its image from \(64, 96\) to \(33, 32\)"):
+        next(frames)
 
 
 def test_flat_signed_pixels_and_numbers_as_java_sends_them(core: Any) -> None:
