@@ -195,7 +195,21 @@ def _export(
             f"{run}: is no network of DECODE, so it takes none of --param, "
             f"--pixel-size-nm, --calibration and --mirror; leave them out"
         )
-    return export_run(run, out, detection=checked, provenance=provenance)
+    card = export_run(run, out, detection=checked, provenance=provenance)
+    _say_silence(run)
+    return card
+
+
+def _say_silence(run: Path) -> None:
+    """A line when levels of the network only cost time; the file is good anyhow."""
+    from blinkloop.export.from_run import read_run
+    from blinkloop.training.silence import silence_of_run
+
+    trained = read_run(run)
+    folder = run if run.is_dir() else run.parent
+    said = silence_of_run(trained.network, trained.recipe, folder)
+    if said is not None:
+        note(f"{run}: {said}")
 
 
 def _detection(values: dict[str, Any]) -> DetectionSettings:

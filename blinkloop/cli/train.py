@@ -244,6 +244,11 @@ def _lead(asked: _Asked, trainer: Trainer, where: str) -> int | None:
     if trainer.finished:
         if trainer.stopped_early:
             note(f"stopped early at iteration {trainer.iteration}: no gain any more")
+        from blinkloop.training.silence import silence_of_run
+
+        silence = silence_of_run(trainer.averaged, trainer.recipe, folder)
+        if silence is not None:
+            note(f"{folder}: {silence}")
         next_step(*after)
         return None
     if stop.number is not None:
