@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from blinkloop.errors import InputError
 from blinkloop.training.recipe import Recipe
+from blinkloop.training.run_files import as_in_run
 from blinkloop.training.schedule import decay_start, in_decay
 
 __all__ = [
@@ -129,7 +130,7 @@ def continued(given: Recipe, stored: Recipe, folder: Path) -> Recipe:
 
 
 def resumable(
-    folder: Path, given: Recipe, *, finishing: bool
+    folder: Path, given: Recipe, *, finishing: bool, base: Path = Path()
 ) -> tuple[dict[str, Any], Recipe, list[str]]:
     """The state from which a run goes on, with its recipe.
 
@@ -141,6 +142,8 @@ def resumable(
         Recipe asked for.
     finishing
         A decay that has begun goes on, whatever length is asked for.
+    base
+        Paths in the recipe asked for are relative to this folder.
 
     Returns
     -------
@@ -149,12 +152,12 @@ def resumable(
     Raises
     ------
     InputError
-        Another recipe, or a decay that cannot be undone.
+        Another recipe or PSF file, or a decay that cannot be undone.
     """
     path = folder / CHECKPOINT_FILE
     state = load_checkpoint(path)
     stored = recipe_of(state, path)
-    recipe = continued(given, stored, folder)
+    recipe = continued(as_in_run(given, stored, base, folder), stored, folder)
     old, new = stored.schedule, recipe.schedule
     same = all(getattr(old, key) == getattr(new, key) for key in _LENGTH)
     elapsed = float(state.get("elapsed_s", state.get("seconds", 0.0)))

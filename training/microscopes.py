@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.errors import InputError
 from blinkloop.optics import Camera, GaussianPsf
 from blinkloop.optics.scene import Psf
 from blinkloop.optics.sensor import SensorMaps, read_sensor_maps
 from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
-from blinkloop.psf_file import load_psf
+from blinkloop.psf_file import file_sha256, load_psf
 from blinkloop.schema import (
     GaussianPsfSettings,
     PsfSettings,
@@ -104,7 +105,7 @@ def camera_of(
     if recipe.camera_maps is None:
         return Camera(recipe.camera)
     settings, size = recipe.camera, recipe.schedule.patch_px
-    maps = _maps(_found(recipe.camera_maps, folder))
+    maps = _maps(_found(recipe.camera_maps, folder), recipe.camera_maps_sha256)
     parts = maps.crops(rng, movies, size, size)
     frames = movies * n_frames
     return VariedCamera(
@@ -119,8 +120,13 @@ def camera_of(
 
 
 @functools.lru_cache(maxsize=2)
-def _maps(path: Path) -> SensorMaps:
+def _maps(path: Path, sha256: str) -> SensorMaps:
     """Read once, not for every batch."""
+    if sha256 and path.is_file() and file_sha256(path) != sha256.lower():
+        raise InputError(
+            f"{path}: the camera maps are not those that were described (their sha256 "
+            f"differs from {sha256[:12]}...); bring that file back, or train again"
+        )
     return read_sensor_maps(path)
 
 

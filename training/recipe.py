@@ -102,6 +102,7 @@ class Recipe(_Strict):
         description="File with the offset, gain and noise of every pixel of an sCMOS "
         "(npz, h5, TIFF); each movie takes a random part of the chip.",
     )
+    camera_maps_sha256: str = Field("", description="Hash of that file.")
     sample: SampleSettings = SampleSettings()
     loss: LossSettings = LossSettings()
     distillation: DistillationSettings | None = Field(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from blinkloop.training.checkpoint import RECIPE_FILE
 from blinkloop.training.recipe import Recipe
+from blinkloop.training.run_files import RunFile, copy_files
 
 __all__ = ["RUN_FILE", "RunRecord", "write_recipe"]
 
@@ -62,27 +62,20 @@ def _hardware(device: torch.device, processes: int) -> dict[str, Any]:
     return found
 
 
-def write_recipe(recipe: Recipe, folder: Path, base: Path) -> None:
+def write_recipe(recipe: Recipe, folder: Path, files: list[RunFile]) -> None:
     """Write the recipe as it is trained, with the files it names beside it.
 
     Parameters
     ----------
     recipe
-        With every choice made.
+        With every choice made, and the names that the files have in the run.
     folder
         Run folder.
-    base
-        The recipe's paths are relative to it. A PSF file or camera maps below it are
-        copied to the same place below the run folder, so that it can be moved.
+    files
+        A measured PSF, camera maps: copied, so that the folder can be moved.
     """
+    copy_files(files, folder)
     recipe.save(folder / RECIPE_FILE)
-    for named in (getattr(recipe.psf, "file", ""), recipe.camera_maps or ""):
-        name = Path(named)
-        source, target = base / name, folder / name
-        inside = name.parts and not name.is_absolute() and ".." not in name.parts
-        if inside and source.is_file() and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
 
 
 class RunRecord:

@@ -34,6 +34,7 @@ from blinkloop.training.microscopes import check_files
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.progress import Progress
 from blinkloop.training.recipe import Recipe
+from blinkloop.training.run_files import located, run_files
 from blinkloop.training.run_folder import RunRecord, write_recipe
 from blinkloop.training.run_state import RunState, new_network
 from blinkloop.training.schedule import decay_begins, in_decay, learning_rate
@@ -100,13 +101,19 @@ class Trainer:
         source: str | None = None
         if (folder / CHECKPOINT_FILE).exists():
             finishing = finish_in is not None
-            saved, recipe, self.notes = resumable(folder, recipe, finishing=finishing)
+            saved, recipe, self.notes = resumable(
+                folder, recipe, finishing=finishing, base=base
+            )
         elif start is not None:
             recipe, weights, self.notes = fine_tuned(start, recipe)
             source = start.source
-        simulator = Simulator(recipe, base)
+        own = None if saved is None else folder
+        recipe, self._files = run_files(recipe, base, own)
+        simulator = Simulator(located(recipe, self._files), own or base)
         if batches is None:
-            check_files(recipe, base)  # while there is no run folder yet
+            check_files(
+                simulator.recipe, simulator.folder
+            )  # while there is no run folder yet
         self._make = batches or (lambda i, stream: simulator.batch(i, stream=stream))
         recipe = self._decided(recipe, place)
         if finish_in is not None:
@@ -125,7 +132,7 @@ class Trainer:
         ranks.wait(place)  # all have looked into the folder
         if ranks.leads:
             folder.mkdir(parents=True, exist_ok=True)
-            write_recipe(recipe, folder, base)
+            write_recipe(recipe, folder, self._files)
             if teacher is not None and saved is None:
                 write_teacher(teacher, folder)
             self._record = RunRecord(
@@ -136,6 +143,11 @@ class Trainer:
     def recipe(self) -> Recipe:
         """As it is trained: nothing is left to the machine."""
         return self.state.recipe
+
+    @property
+    def simulated(self) -> Recipe:
+        """The same, with the files it names where they are on this computer."""
+        return located(self.recipe, self._files)
 
     @property
     def network(self) -> TwoStageNetwork:
@@ -191,6 +203,7 @@ class Trainer:
             seed=self.recipe.seed,
             source=state.source,
             teacher=None if state.teacher is None else state.teacher.record(),
+            files=[file.record() for file in self._files],
             iterations=state.iteration,
             finished=self.finished,
             stopped_early=state.stopped_early,

@@ -189,10 +189,8 @@ class _Asked:
             teacher=teacher,
         )
         # Of the trainer's recipe: a fine-tuned network has units of its own.
-        trainer.validate = all_measures(
-            Validation(trainer.recipe, folder=self.base),
-            ValidationLoss(trainer.recipe, folder=self.base),
-        )
+        recipe = trainer.simulated
+        trainer.validate = all_measures(Validation(recipe), ValidationLoss(recipe))
         return trainer
 
     def words(self) -> list[object]:
