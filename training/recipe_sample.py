@@ -57,6 +57,16 @@ class SampleSettings(_Strict):
     defocused_sigma_px: tuple[float, float] = Field(
         (4.0, 12.0), description="SDs of those spots."
     )
+    companion_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the emitters that blink beside another one, as on "
+        "filaments and in clusters.",
+    )
+    companion_distance_px: float = Field(
+        4.0, gt=0, description="At most so far from it, all distances alike."
+    )
     density_per_um2: tuple[float, float] = Field(
         (0.05, 2.0),
         description="Emitters touching a frame, at the pixel size of `camera`.",

@@ -174,6 +174,8 @@ def simulate_movies(
             background_drift_max=sample.background_drift_max,
             defocused_fraction=sample.defocused_fraction,
             defocused_sigma_px=sample.defocused_sigma_px,
+            companion_fraction=sample.companion_fraction,
+            companion_distance_px=sample.companion_distance_px,
         ),
         density_per_um2=conditions.density_per_um2,
         photons=photons,

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from blinkloop.optics._namespace import Array, array_namespace
 
-__all__ = ["Blinks", "bin_to_frames", "sample_blinks"]
+__all__ = ["HISTORY", "Blinks", "bin_to_frames", "sample_blinks"]
 
-_HISTORY = 10.0
+HISTORY = 10.0
 """Mean on-times before the first frame in which an emitter may have started."""
 
 
@@ -59,11 +59,11 @@ def sample_blinks(
     n_frames
         Length of each movie; frames 0 .. n_frames - 1 are stationary.
     """
-    span = n_frames + _HISTORY * on_time_frames
+    span = n_frames + HISTORY * on_time_frames
     counts = rng.poisson(emitters_per_frame * span / (on_time_frames + 1.0))
     sample = np.repeat(np.arange(counts.shape[0]), counts)
     tau = on_time_frames[sample]
-    start = rng.random(sample.shape[0]) * span[sample] - _HISTORY * tau
+    start = rng.random(sample.shape[0]) * span[sample] - HISTORY * tau
     on_time = rng.exponential(1.0, sample.shape[0]) * tau
     spread = rng.standard_normal(sample.shape[0]) * flux_relative_sd
     flux = flux_photons[sample] * np.maximum(1.0 + spread, 0.05)

@@ -19,6 +19,7 @@ from blinkloop.optics._namespace import Array
 from blinkloop.optics.background import background_maps
 from blinkloop.optics.blinking import bin_to_frames, sample_blinks
 from blinkloop.optics.camera import Camera
+from blinkloop.optics.companions import place_companions
 from blinkloop.optics.exposure import BLOB_DTYPE, Light, expose
 from blinkloop.optics.reach import reach_px
 from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
@@ -72,6 +73,9 @@ class SceneSettings:
         Emitters far out of focus per emitter in focus: wide spots that blink alike.
     defocused_sigma_px
         Their SDs, drawn log-uniformly.
+    companion_fraction, companion_distance_px
+        Share of the emitters that blink beside another one, and at most how far from
+        it, see `optics.companions`.
     """
 
     n_frames: int
@@ -87,6 +91,8 @@ class SceneSettings:
     background_drift_max: float = 0.0
     defocused_fraction: float = 0.0
     defocused_sigma_px: tuple[float, float] = (4.0, 12.0)
+    companion_fraction: float = 0.0
+    companion_distance_px: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +213,17 @@ def _blinking(
     around = margin_px[blinks.sample]
     x = rng.uniform(-0.5 - around, s.width_px - 0.5 + around)
     y = rng.uniform(-0.5 - around, s.height_px - 0.5 + around)
+    if s.companion_fraction > 0:
+        blinks, x, y = place_companions(
+            rng,
+            blinks,
+            x,
+            y,
+            fraction=s.companion_fraction,
+            distance_px=s.companion_distance_px,
+            on_time_frames=on_time_frames,
+            n_frames=s.n_frames,
+        )
     blink, frame, light = bin_to_frames(blinks.start, blinks.on_time, blinks.flux)
     inside = (frame >= 0) & (frame < s.n_frames)
     blink, frame, light = blink[inside], frame[inside], light[inside]
