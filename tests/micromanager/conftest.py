@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
+from busy import wait_for
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra `micromanager`")
 pytest.importorskip("mm_test_adapters", reason="needs the package mm-test-adapters")
@@ -40,7 +40,4 @@ def no_thread_left() -> Iterator[None]:
     """Every thread that a test starts has ended when the test has."""
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + 2
-    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not left
+    assert wait_for(lambda: not set(threading.enumerate()) - before)
