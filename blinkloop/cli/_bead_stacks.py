@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from blinkloop.camera_facts import read_camera_file
+from blinkloop.cli._bead_hyperstack import split_stacks
 from blinkloop.cli._options import CameraFlags
 from blinkloop.errors import InputError
 from blinkloop.extras import installed
@@ -64,16 +65,19 @@ def read_stacks(
                 )
             facts = movie.facts()
             bits = camera.get("bit_depth", facts.get("bit_depth"))
-            stacks.append(
+            parts, said = split_stacks(path, movie.read(0, movie.n_frames))
+            stacks += [
                 BeadStack(
-                    movie.read(0, movie.n_frames),
+                    pixels,
                     path.name,
                     movie.origin,
                     float(camera.get("baseline_adu", 0.0)),
                     _photons_per_adu(camera),
                     None if bits is None else float(2 ** int(bits) - 1),
                 )
-            )
+                for pixels in parts
+            ]
+            notes += [] if said is None else [f"{path.name}: {said}"]
             notes += [f"{path.name}: {text}" for text in movie.notes()]
         step = step_in_file(path)
         if step is not None:

@@ -288,7 +288,8 @@ def _warnings(
     slope = result.slope
     if not abs(slope - 1) < _SLOPE_ERROR:
         what = (
-            "the PSF looks alike at different heights, so z cannot be told from it"
+            "the PSF looks alike at different heights, so z cannot be told from it (or "
+            "the stack was scanned more than once: cut it)"
             if not slope > 0.7
             else "heights are not reproduced"
         )
