@@ -64,12 +64,12 @@ def signalled(tmp_path: Path) -> Callable[..., Said]:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         )
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while not ready() and process.poll() is None:
                 assert time.monotonic() < deadline, "the run never began"
                 time.sleep(0.02)
             process.send_signal(number)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=240)
         finally:
             process.kill()
             process.wait()

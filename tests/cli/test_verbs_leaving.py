@@ -42,7 +42,7 @@ def test_exit_hooks_run_and_the_exit_code_stands(name: str, cut_short: bool) -> 
         [sys.executable, "-c", SCRIPT, name],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 130, done.stderr

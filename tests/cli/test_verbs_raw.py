@@ -22,8 +22,11 @@ from test_verbs_live import check_record, laser_rows
 from verb_helpers import Said, Verb, assert_same_table
 
 from blinkloop.integrations.formats import read_table
+from blinkloop.integrations.micromanager import MicroManagerSource
 from blinkloop.runtime import LiveStore, Pipeline, StreamLocalizer
 from blinkloop.runtime.raw import RawStoreReader
+from blinkloop.runtime.records import Frame
+from blinkloop.runtime.run_settings import PipelineState
 from blinkloop.runtime.sinks import LiveStoreReader
 
 pytest.importorskip("yaozarrs", reason="needs the extra `raw`")
@@ -40,14 +43,26 @@ DEMO = (
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that is too slow for the camera, and little room to wait."""
-    push = StreamLocalizer.push
+    """A network that is too slow for any camera, and little room to wait.
+
+    Its first call lasts until the camera has given all its frames, on any machine.
+    """
+    push, frames_of = StreamLocalizer.push, MicroManagerSource.frames
+    given = threading.Event()
 
     def slowly(self: StreamLocalizer, frames: Any) -> Any:
-        time.sleep(0.15)
+        assert given.wait(240)
+        time.sleep(0.02)
         return push(self, frames)
 
+    def until_all_are_given(self: MicroManagerSource) -> Iterator[Frame]:
+        try:
+            yield from frames_of(self)
+        finally:
+            given.set()
+
     monkeypatch.setattr(StreamLocalizer, "push", slowly)
+    monkeypatch.setattr(MicroManagerSource, "frames", until_all_are_given)
     monkeypatch.setattr("blinkloop.cli.run._RING_S", 0.04)
 
 
@@ -160,14 +175,16 @@ def kill_in_between(folder: Path, *words: object) -> None:
     )
     wanted = [folder / "localizations.zarr", folder / "raw.ome.zarr"]
     written = [store / "frames" / "index" / "c" for store in wanted]
-    deadline = time.monotonic() + 60
-    while not all(path.is_dir() and any(path.iterdir()) for path in written):
-        assert process.poll() is None
-        assert time.monotonic() < deadline, "the run never wrote"
-        time.sleep(0.02)
-    time.sleep(np.random.default_rng().uniform(0.3, 1.2))
-    process.kill()
-    process.wait()
+    deadline = time.monotonic() + 240
+    try:
+        while not all(path.is_dir() and any(path.iterdir()) for path in written):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the run never wrote"
+            time.sleep(0.02)
+        time.sleep(np.random.default_rng().uniform(0.3, 1.2))
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_killed_run_is_completed_from_its_raw_data(
@@ -239,16 +256,32 @@ def test_catch_up_that_is_interrupted_goes_on_later(
     """Ctrl-C during the fit after the run: what is there stays, and how to go on."""
     from blinkloop.cli import _complete
 
+    catching_up: list[Pipeline] = []
+    heard = threading.Event()
+
     @contextmanager
     def interrupted(pipeline: Pipeline, total: int) -> Iterator[None]:
         def soon() -> None:
             while not pipeline.status().frames_localized:
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
+            while pipeline.status().state is PipelineState.RUNNING:
+                time.sleep(0.01)
+            heard.set()
 
+        catching_up.append(pipeline)
         threading.Thread(target=soon).start()
         yield
 
+    slowly = StreamLocalizer.push
+
+    def held(self: StreamLocalizer, frames: Any) -> Any:
+        """Not through before Ctrl-C is heard, however late that is."""
+        if catching_up and catching_up[0].status().frames_localized:
+            assert heard.wait(240)
+        return slowly(self, frames)
+
+    monkeypatch.setattr(StreamLocalizer, "push", held)
     monkeypatch.setattr(_complete, "progress_of", interrupted)
     monkeypatch.setattr("blinkloop.cli._fit_plan._MOST_FRAMES", 4)
     out = tmp_path / "out"
@@ -317,7 +350,7 @@ def test_full_disk_ends_the_run_and_keeps_what_there_is(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
     assert done.returncode == 1, done.stderr

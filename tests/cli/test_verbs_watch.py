@@ -33,8 +33,9 @@ def test_run_follows_a_movie_and_gives_what_fit_gives(
 
     writer = threading.Thread(target=write)
     writer.start()
-    words = ("--watch", growing, "--watch-marker", marker, "--json")
-    record = good("run", "-m", model, *words, "-o", tmp_path / "out").json
+    words = ("--watch", growing, "--watch-marker", marker, "--watch-timeout", 240)
+    words = (*words, "-o", tmp_path / "out", "--json")
+    record = good("run", "-m", model, *words).json
     writer.join()
     assert record["frames_seen"] == record["frames_localized"] == len(frames)
     assert record["frames_lost"] == record["frames_skipped"] == 0

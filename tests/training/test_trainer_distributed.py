@@ -44,7 +44,7 @@ def two_processes(folder: Path, **settings: object) -> list[dict[str, object]]:
     ]
     try:
         for child in children:
-            _, said = child.communicate(timeout=240)
+            _, said = child.communicate(timeout=600)
             assert child.returncode == 0, said
     finally:
         for child in children:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,7 +96,13 @@ def test_clock_estimates_the_length() -> None:
     np.testing.assert_allclose(clock.share(schedule), 200 / (600 - 20 - 2))
 
 
-def test_minutes_end_with_a_validation_and_are_stored(tmp_path: Path) -> None:
+def test_minutes_end_with_a_validation_and_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each look at the clock takes 10 ms, however slow the machine is.
+    ticks = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) * 0.01)
+    monkeypatch.setattr("blinkloop.training.trainer.time", clock)
     recipe = tiny(minutes=0.02, validate_every=10**6)
     seen: list[Progress] = []
     calls: list[int] = []
