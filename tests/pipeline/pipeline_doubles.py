@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,9 @@ class DoubleSource:
         self.silent_s = silent_s
         self.start_error = start_error
         self.shapes = shapes or {}
+        self.during: dict[int, Callable[[], object]] = {}
+        """What is done before a frame is delivered."""
         self.stopped = threading.Event()
-        self.longest_put_s = 0.0
 
     def camera_facts(self) -> Mapping[str, Any]:
         return {}
@@ -60,13 +61,12 @@ class DoubleSource:
         buffer = np.empty((HEIGHT, WIDTH), np.uint16)
         for index in self.indices:
             pixels = buffer
+            self.during.get(index, int)()
             if index in self.shapes:
                 pixels = np.zeros(self.shapes[index], np.uint16)
             else:
                 buffer[...] = pattern(index)
-            start = time.perf_counter()
             yield Frame(index, index * 0.01, pixels, self.roi)
-            self.longest_put_s = max(self.longest_put_s, time.perf_counter() - start)
             # The contract lets a source reuse its buffer: make torn data visible.
             buffer[...] = 0
             if self.period_s and self.stopped.wait(self.period_s):
@@ -211,6 +211,7 @@ class DoubleSink:
         self.raise_at = raise_at
         self.delay_s = delay_s
         self.gate = gate
+        self.entered = threading.Event()
         self.meta: dict[str, Any] = {}
         self.final: dict[str, Any] = {}
         self.frames: list[int] = []
@@ -224,6 +225,7 @@ class DoubleSink:
         self.meta.update(meta)
 
     def write(self, results: Sequence[FrameResult]) -> None:
+        self.entered.set()
         if self.gate is not None:
             self.gate.wait(20)
         if self.delay_s:

@@ -176,11 +176,17 @@ def test_a_slow_analysis_skips_and_never_holds_the_camera_up() -> None:
         PipelineSettings(ring_frames=5, max_batch=2),
     )
     # The localizer is stuck until the source has delivered everything.
-    opener = threading.Thread(target=lambda: (source.stopped.wait(20), gate.set()))
+    held_up: list[bool] = []
+
+    def open_gate() -> None:
+        held_up.append(not source.stopped.wait(15))
+        gate.set()
+
+    opener = threading.Thread(target=open_gate)
     opener.start()
     report = pipeline.run()
     opener.join()
-    assert source.longest_put_s < 1
+    assert held_up == [False]
     assert report.frames_skipped >= 290
     assert report.gaps[0].reason == HANDOVER_FULL
     assert report.ring_high_water == 5
@@ -210,10 +216,11 @@ def test_max_frames() -> None:
 
 def test_duration() -> None:
     source = DoubleSource(range(10**6), period_s=0.002)
-    report = Pipeline(source, DoubleLocalizer()).run(duration_s=0.1)
+    report = Pipeline(source, DoubleLocalizer()).run(duration_s=0.3)
     assert report.ended_by is EndedBy.DURATION
-    assert 0 < report.frames_localized == report.frames_seen
-    assert 0.1 <= report.elapsed_s < 5
+    assert report.frames_localized == report.frames_seen
+    # Frames would come for half an hour.
+    assert 0.3 <= report.elapsed_s < 60
 
 
 @pytest.mark.parametrize("how", ["event", "method"])
@@ -221,10 +228,8 @@ def test_stop(how: str) -> None:
     source = DoubleSource(range(10**6), period_s=0.002)
     pipeline, event = Pipeline(source, DoubleLocalizer()), threading.Event()
     stop = event.set if how == "event" else pipeline.stop
-    timer = threading.Timer(0.05, stop)
-    timer.start()
+    source.during = {20: stop}
     report = pipeline.run(stop_event=event)
-    timer.join()
     assert report.ended_by is EndedBy.STOP
     assert report.failure is None
 
