@@ -118,7 +118,7 @@ class WaitingLocalizer:
 
     def push(self, frames: Sequence[Frame]) -> list[FrameResult]:
         if self.ahead is None:
-            self.ahead = self.read.wait(20)
+            self.ahead = self.read.wait(120)
         none = np.zeros(0, LOCALIZATION_DTYPE)
         blocks = np.zeros((1, 2), np.float32)
         return [

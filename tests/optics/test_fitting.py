@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blinkloop.errors import InputError
+from blinkloop.fit_likelihood import Counts
 from blinkloop.fitting import Windows, cut_windows, fit_psf, fit_widths
 from blinkloop.optics import Camera, GaussianPsf, SplinePsf
 from blinkloop.schema import CameraSettings, GaussianPsfSettings
@@ -303,9 +303,19 @@ def test_windows_that_cannot_be_are_refused():
         Windows(np.zeros((4, 2, 9)), *np.zeros((2, 4), np.int64))
 
 
-def test_fits_are_fast_enough(spline):
-    # A tenth of the rate stated in docs/prefit.md: a busy machine must not fail this.
+def test_fits_need_few_steps_and_go_together(monkeypatch):
+    """What the rates in docs/prefit.md come from; they are measured there, not here."""
+    slopes, calls = Counts.slopes, []
+
+    def counted(self, model, theta):
+        calls.append(len(theta))
+        return slopes(self, model, theta)
+
+    monkeypatch.setattr(Counts, "slopes", counted)
     _, windows = movie(ASTIGMATIC, 1000, 1500, np.random.default_rng(12))
-    started = time.process_time()
-    fit_psf(windows, ASTIGMATIC)
-    assert 1500 / (time.process_time() - started) > 500
+    fits = fit_psf(windows, ASTIGMATIC)
+    assert fits.iterations.mean() < 6
+    # At most 60 steps, a start and an end for each 512 windows; who is done takes part
+    # no more.
+    assert len(calls) <= 3 * 62
+    assert sum(calls) == fits.iterations.sum() + 2 * 1500

@@ -99,9 +99,9 @@ def test_clock_estimates_the_length() -> None:
 def test_minutes_end_with_a_validation_and_are_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each look at the clock takes 10 ms, however slow the machine is.
+    # Each look at the clock takes 40 ms, however slow the machine is.
     ticks = itertools.count()
-    clock = SimpleNamespace(perf_counter=lambda: next(ticks) * 0.01)
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) * 0.04)
     monkeypatch.setattr("blinkloop.training.trainer.time", clock)
     recipe = tiny(minutes=0.02, validate_every=10**6)
     seen: list[Progress] = []

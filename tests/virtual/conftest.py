@@ -14,7 +14,7 @@ def no_thread_left() -> Iterator[None]:
     """Every thread that a test starts has ended when the test has."""
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 60
     while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left
