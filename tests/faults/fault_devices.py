@@ -70,11 +70,11 @@ class VanishingCamera(SpotsCamera):
 
 
 class StallingCamera(SpotsCamera):
-    """Delivers 40 frames, then nothing for 3 s."""
+    """Delivers 40 frames, then nothing for 4 s."""
 
     def image(self, number: int) -> npt.NDArray[Any]:
         if number == 40:
-            time.sleep(3)
+            time.sleep(4)
         return super().image(number)
 
 

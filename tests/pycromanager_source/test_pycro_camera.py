@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from busy import wait_for
 
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.integrations.formats import read_table
@@ -95,7 +95,7 @@ def test_an_overflow_is_named_and_counted(core: Any, monkeypatch) -> None:
     def slow(image: Any, metadata: Any) -> None:
         take(image, metadata)
         if source._taken == 20:
-            time.sleep(0.002 * (room + 100) + 2)
+            assert wait_for(core.isBufferOverflowed)
 
     source._take = slow  # type: ignore[method-assign]
     indices = []
