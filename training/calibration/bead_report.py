@@ -12,6 +12,7 @@ import numpy.typing as npt
 from blinkloop.optics import SplinePsf
 from blinkloop.psf_file import PsfCalibration
 from blinkloop.training.calibration.bead_model import Model, Samples
+from blinkloop.training.calibration.bead_pairs import twin_distance_px
 from blinkloop.training.calibration.bead_quality import (
     Bounds,
     Fold,
@@ -34,7 +35,7 @@ __all__ = ["BeadCalibration", "Example", "UsedBead", "report"]
 Floats = npt.NDArray[np.float64]
 
 _WORST_RESIDUAL = 0.25
-_WALK_NM = 60.0
+_WALK_NM = 25.0
 _LIGHT_CHANGE = 0.3
 _SLOPE_ERROR = 0.05
 _CUT_SHARE = 0.25
@@ -297,6 +298,12 @@ def _warnings(
             f"fitted z changes by {slope:.2f} nm per nm of the stage: {what}; use it "
             f"in 2D, or calibrate an astigmatic or other 3D PSF"
         )
+    if samples.placement.focus_from.endswith("is at the end)"):
+        said.append(
+            "the sharpest slice is at the end of the stack, so z = 0 is not the focus "
+            "but the middle: record slices on both sides of the focus, or say with "
+            "--focus which slice is z = 0"
+        )
     whole, kept = psf.z_range_nm, z_range
     share = 1 - (kept[1] - kept[0]) / (whole[1] - whole[0])
     if share > _CUT_SHARE:
@@ -317,9 +324,10 @@ def _warnings(
         )
     walk = float(np.hypot(*samples.walk_nm))
     if walk > _WALK_NM:
+        done = "was taken out, as asked" if settings.correct_drift else ""
         said.append(
             f"the light moves sideways by {walk:.0f} nm over the stack: a tilted PSF, "
-            f"or drift, which --correct-drift takes out"
+            f"or drift, which {done or '--correct-drift takes out'}"
         )
     change = samples.light_change
     if max(abs(value - 1) for value in change) > _LIGHT_CHANGE:
@@ -327,6 +335,13 @@ def _warnings(
             f"the window holds {100 * change[0]:.0f} % of the light in focus at the "
             f"first slice and {100 * change[1]:.0f} % at the last: light leaves the "
             f"window (--roi-px), or the beads bleach (--equal-light)"
+        )
+    twins = twin_distance_px(model.light) if len(model.beads) == 1 else 0.0
+    if twins > 0:
+        said.append(
+            f"the bead has two spots {twins:.0f} px apart at most heights: two beads "
+            f"side by side, of which no PSF can be made; look at the picture, and "
+            f"record a sparser sample"
         )
     if len(model.beads) == 1 and not settings.correct_drift:
         said.append(
