@@ -8,10 +8,11 @@
 Every variant trains the recipe from the same random weights on the same batches,
 with the last of the iterations (30 %) as decay, and is then measured on samples nobody
 trained on: negative log-likelihood (of the loss of the recipe, also for variants of
-another loss), Jaccard index, RMSE and bias of the density under the
-recipe's mean conditions. With `--isolated`, also RMSE / CRLB of isolated emitters of
-5000 photons that are on for one frame. Rows are printed as they come; `--only` chooses
-variants.
+another loss), Jaccard index, RMSE and bias of the density under the recipe's mean
+conditions, how much the coarse levels of the two U-Nets are heard, and how much their
+weights grew (`--look` says both of trained networks). With `--isolated`, also RMSE /
+CRLB of isolated emitters of 5000 photons that are on for one frame. Rows are printed as
+they come; `--only` chooses variants.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ from typing import Any
 import torch
 
 from blinkloop.cli._training import first_weights
+from blinkloop.schema import Scaling
+from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.progress import Progress
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.recipes import load_recipe
+from blinkloop.training.silence import coarse_shares
+from blinkloop.training.simulate import Simulator
+from blinkloop.training.targets import scaled_frames
 from blinkloop.training.trainer import Trainer
 from blinkloop.training.validate import Validation
 from blinkloop.training.validation_loss import ValidationLoss
@@ -51,6 +57,10 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "muon 3e-3, official count weighting": {
         "schedule": {"optimizer": "muon", "learning_rate": 3e-3},
         "loss": {"occupancy_weight": 0.0, "official_count_weighting": True},
+    },
+    # Whether weight decay keeps the coarse levels alive (training/silence.py).
+    "muon 3e-3, weight decay 0.1": {
+        "schedule": {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.1}
     },
     # For fine-tuning with --from.
     "all emitters alike": {"loss": {"crowding_power": 0.0}},
@@ -107,6 +117,41 @@ def isolated(folder: Path, emitters: int) -> dict[str, float]:
     return {f"rmse_over_crlb_{axis}": single[axis]["ratio"] for axis in "xyz"}
 
 
+def coarse(
+    recipe: Recipe, network: TwoStageNetwork, scaling: Scaling
+) -> dict[str, float]:
+    """How much the coarse levels of both U-Nets are heard, and how their weights grew.
+
+    0: not at all; RMS of the weights of the coarsest level, 1 is that of their random
+    start (2 / fan-in).
+    """
+    batch = Simulator(recipe).batch(0, stream=5)
+    shares = coarse_shares(network, scaled_frames(batch, scaling))
+    found = {f"coarse_{name}": share for name, share in shares.items()}
+    for name in shares:
+        base = getattr(network, name).base
+        weights = [p.detach() for p in base.parameters() if p.ndim == 4]
+        grown = [float((p**2).mean()) * p[0].numel() / 2.0 for p in weights]
+        found[f"grown_{name}"] = (sum(grown) / len(grown)) ** 0.5
+    return found
+
+
+def levels(row: dict[str, Any]) -> str:
+    """What `coarse` found, in words; nothing for a network without levels."""
+    shares = [f"{v:.3f}" for k, v in row.items() if k.startswith("coarse_")]
+    grown = [f"{v:.2f}" for k, v in row.items() if k.startswith("grown_")]
+    words = f"  coarse {' / '.join(shares)} (weights {' / '.join(grown)})"
+    return words if shares else ""
+
+
+def look(source: str, recipe: Recipe) -> str:
+    """The coarse levels of a trained network on frames of the recipe."""
+    start = first_weights(source)
+    network = TwoStageNetwork(start.architecture).eval()
+    network.load_state_dict(dict(start.weights))
+    return f"{source:38s}" + levels(coarse(recipe, network, start.scaling))
+
+
 def measure(
     recipe: Recipe, judge: Recipe, start: str | None, emitters: int
 ) -> dict[str, Any]:
@@ -123,6 +168,7 @@ def measure(
         network = trainer.state.averaged.eval()
         with torch.inference_mode():
             found = {**ValidationLoss(judge)(network), **Validation(judge)(network)}
+        found |= coarse(recipe, network, recipe.scaling())
         if emitters:
             found |= isolated(Path(folder), emitters)
     return {**found, "seconds_per_iteration": last[0].seconds_per_iteration}
@@ -136,12 +182,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--from", dest="start", help="Model or run to begin with.")
     parser.add_argument("--decay", type=float, default=0.3, help="Share of the run.")
+    parser.add_argument("--features", type=int, help="Instead of the recipe's.")
+    parser.add_argument("--batch", type=int, help="Instead of the recipe's.")
     parser.add_argument("--isolated", type=int, default=0, help="Emitters.")
+    parser.add_argument("--look", nargs="+", help="Runs or models: levels only.")
     parser.add_argument("--only", nargs="*", help="Names of variants.")
     parser.add_argument("--out", type=Path, help="JSON lines go here, too.")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     base = load_recipe(asked.recipe)
+    if asked.features:
+        shape = base.architecture.model_copy(update={"features": asked.features})
+        base = base.model_copy(update={"architecture": shape})
+    if asked.batch:
+        schedule = base.schedule.model_copy(update={"batch": asked.batch})
+        base = base.model_copy(update={"schedule": schedule})
+    for source in asked.look or ():
+        print(look(source, base))
+    if asked.look:
+        return
     print(f"{asked.recipe}, {asked.iterations} iterations, seed {base.seed}")
     for name in asked.only or VARIANTS:
         recipe = variant(base, VARIANTS[name], asked.iterations, asked.decay)
@@ -152,6 +211,7 @@ def main() -> None:
             f"{row['rmse_lateral_nm']:5.1f} / {row['rmse_axial_nm']:5.1f} nm  "
             f"density {row['density_bias']:+.1%}  "
             f"{row['seconds_per_iteration']:.3f} s/iteration"
+            + levels(row)
             + (f"  RMSE/CRLB {' / '.join(ratios)}" if ratios else ""),
             flush=True,
         )
