@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +17,25 @@ from fault_helpers import CONFIG, HERE, MODEL, MicroManager, Run, Said
 from blinkloop.cli import main
 
 WORDS = ("run", "-m", MODEL, "--pixel-size-nm", 100, "--backend", "onnxruntime-cpu")
+
+_PR_SET_PDEATHSIG = 1
+
+
+def tied(more: Callable[[], None] | None = None) -> Callable[[], None] | None:
+    """For a child: it is killed when the tests are; by a time limit of CI, say.
+
+    A run that nobody ends goes on for ever, and its dead man with it. Linux only.
+    """
+    if not sys.platform.startswith("linux"):
+        return more
+    prctl = ctypes.CDLL(None).prctl
+
+    def begin() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if more is not None:
+            more()
+
+    return begin
 
 
 @pytest.fixture
@@ -38,7 +59,10 @@ def micro_manager(
         log = tmp_path / f"set{len(started)}.jsonl"
         words = [HERE / "bridge_double.py", cpp_config, log, version]
         process = subprocess.Popen(
-            [sys.executable, *map(str, words)], stdout=subprocess.PIPE, text=True
+            [sys.executable, *map(str, words)],
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=tied(),
         )
         started.append(process)
         assert process.stdout is not None
@@ -72,7 +96,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
                 "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": f"{HERE}:{HERE.parent / 'cli'}",
             },
-            preexec_fn=limits,
+            preexec_fn=tied(limits),
         )
         started.append(Run(process, folder))
         return started[-1]
