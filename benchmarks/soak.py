@@ -10,8 +10,9 @@ The core is asked for exactly N frames, so N is the truth:
     unaccounted = N - (localized + skipped + lost)
 
 and the live store and the list of gaps, read back from the disk, must say the same.
-Memory (resident set) is sampled every second. Its slope is a line through the means of
-20 equal stretches after the first fifth of the run, given with a 95 % interval.
+Memory (resident set) is sampled every second, in shorter runs more often. Its slope is
+a line through the means of 20 equal stretches after the first fifth of the run, given
+with a 95 % interval.
 
     python benchmarks/soak.py --frames 1000000
     python benchmarks/soak.py --frames 50000 --json
@@ -173,7 +174,7 @@ def soak(
         log=folder / "laser.csv",
     )
     tap = Counted(source)
-    memory = Memory(min(1.0, frames / 1e5))
+    memory = Memory(min(1.0, max(0.02, frames / 1e6)))
     tap.memory = memory
     recorder = None
     if raw:

@@ -50,6 +50,7 @@ def test_soak() -> None:
     found = soak("--frames", 50_000, "--size", "32x32", "--json", "--threads", 1)
     check(found, 50_000)
     memory = found["memory"]
+    assert memory is not None, found["samples"]
     assert memory["mb_at_end"] - memory["mb_at_start"] < 15, memory
 
 
