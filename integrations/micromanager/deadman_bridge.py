@@ -8,9 +8,10 @@ Tested with a double of the bridge only: Micro-Manager Studio is not part of the
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from blinkloop.errors import DeviceError
 from blinkloop.extras import require
@@ -20,6 +21,9 @@ __all__ = ["BridgeSafeAction", "bridge_plan"]
 
 DEFAULT_PORT = 4827
 """Of the ZMQ server of Micro-Manager Studio."""
+
+_ANSWER_S = 5.0
+_T = TypeVar("_T")
 
 
 def bridge_plan(
@@ -78,19 +82,50 @@ class BridgeSafeAction:
         self._read()
 
     def act(self) -> str:
-        """Set and read back; a connection that broke is made anew."""
-        if self._core is None:
-            self._core = self._connect(self._port)
-        text = f"{self._safe + 0.0:g}"
+        """Set and read back; a connection that broke is made anew.
+
+        Raises
+        ------
+        DeviceError
+            It reports another value, or nobody has answered for some seconds.
+        """
         try:
-            self._core.set_property(self._device, self._property, text)
-            read = self._read()
+            text, read = self._within(_ANSWER_S, self._set)
         except Exception:
             self._core = None
             raise
         if not abs(read - self._safe) <= self._slack:
             raise DeviceError(f"{self._device} reports {read:g} after {text} was set")
         return f"{self._device}.{self._property} set to {text}, reads {read:g}"
+
+    def _set(self) -> tuple[str, float]:
+        if self._core is None:
+            self._core = self._connect(self._port)
+        text = f"{self._safe + 0.0:g}"
+        self._core.set_property(self._device, self._property, text)
+        return text, self._read()
+
+    def _within(self, limit_s: float, function: Callable[[], _T]) -> _T:
+        """In a thread, as a bridge waits for ever for a Micro-Manager that has gone."""
+        results: list[_T] = []
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                results.append(function())
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(limit_s)
+        if errors:
+            raise errors[0]
+        if not results:
+            raise DeviceError(
+                f"Micro-Manager on port {self._port} has not answered for {limit_s:g} s"
+            )
+        return results[0]
 
     def _read(self) -> float:
         return float(self._core.get_property(self._device, self._property))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import os
 
 from blinkloop.runtime.deadman.process import main
 
-sys.exit(main())
+# At once: a bridge's exit hooks wait for ever for a Micro-Manager that has gone.
+os._exit(main())

@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from busy import slowdown, wait_for
+from busy import PATIENCE_S, slowdown, wait_for
 
 from blinkloop.errors import DeviceError
-from blinkloop.integrations.micromanager import deadman
+from blinkloop.integrations.micromanager import deadman, deadman_bridge
 from blinkloop.integrations.micromanager.deadman import (
     CoreSafeAction,
     core_plan,
@@ -194,3 +195,23 @@ def test_bridge_double() -> None:
     bridges[1].stuck, bridges[1].value = True, "9"
     with pytest.raises(DeviceError, match="reports 9 after 0"):
         action.act()
+
+
+def test_micro_manager_that_never_answers(monkeypatch) -> None:
+    """Else the dead man would wait for ever, and nobody would learn of it."""
+    monkeypatch.setattr(deadman_bridge, "_ANSWER_S", 0.05)
+    answers = threading.Event()
+
+    class Silent(BridgeDouble):
+        def set_property(self, device: str, name: str, text: str) -> None:
+            assert answers.wait(PATIENCE_S)
+            super().set_property(device, name, text)
+
+    settings = bridge_plan("Laser", "Power", 0.0).settings
+    action = BridgeSafeAction(**settings, connect=lambda port: Silent())
+    action.prepare()
+    with pytest.raises(DeviceError, match="on port 4827 has not answered"):
+        action.act()
+    answers.set()
+    monkeypatch.setattr(deadman_bridge, "_ANSWER_S", PATIENCE_S)
+    assert action.act() == "Laser.Power set to 0, reads 0"
