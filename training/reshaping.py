@@ -1,4 +1,4 @@
-"""Trained weights for a network of another shape: fewer levels, more features.
+"""Trained weights for a network of another shape: fewer levels, more or fewer features.
 
 A U-Net can learn without its coarse levels: Muon's steps are as large for a layer that
 matters little as for any other, so such a level grows until its last activation is
@@ -9,11 +9,13 @@ whose bias takes over the constant.
 
 Features are added as T. Chen et al. (Net2Net, arXiv:1511.05641) ask of it: the function
 stays. Here new units see the old ones through random weights, and no old one sees them
-yet.
+yet. Features are taken away by magnitude: those stay whose weights, what they see with
+times what they are seen with, are largest.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from blinkloop.schema import Architecture
 
-__all__ = ["flat_of", "widened", "without_levels"]
+__all__ = ["flat_of", "narrowed", "widened", "without_levels"]
 
 _SILENT = {"elu": -1.0, "relu": 0.0}
 """What a unit says whose input is far below zero."""
@@ -103,18 +105,72 @@ def widened(
         if new.ndim == 1:
             new[: len(old)] = old
         else:
-            blocks = _blocks(name, flat)
-            wide = new.unflatten(1, (blocks, -1))
+            blocks = _blocks(name, flat=flat)
+            wide = _apart(new, blocks)
             wide[: old.shape[0]] = 0.0
-            narrow = old.unflatten(1, (blocks, -1))
+            narrow = _apart(old, blocks)
             wide[: old.shape[0], :, : narrow.shape[2]] = narrow
             new = wide.flatten(1, 2)
         found[name] = new
     return found
 
 
-def _blocks(name: str, flat: bool) -> int:
+def _apart(weight: Tensor, sets: int) -> Tensor:
+    """(out, sets x in, kh, kw) as (out, sets, in, kh, kw), a view."""
+    out, inputs, *kernel = weight.shape
+    return weight.view(out, sets, inputs // sets, *kernel)
+
+
+def _blocks(name: str, *, flat: bool) -> int:
     """How many sets of features, side by side, a convolution sees."""
     if name == ("context.base.0.weight" if flat else "context.down.0.0.weight"):
         return 3
     return 2 if ".up." in name and name.endswith(".0.weight") else 1
+
+
+def narrowed(
+    weights: Mapping[str, Tensor], architecture: Architecture
+) -> dict[str, Tensor]:
+    """Weights of a network with fewer features: a start for training, no more.
+
+    Parameters
+    ----------
+    weights
+        State dict of a network without levels (`depth: 0`).
+    architecture
+        The narrow shape; a width it has more of than `weights` stays.
+    """
+    found = {name: value.detach().clone() for name, value in weights.items()}
+    for maker, seen_by in _chain(weights):
+        wanted = architecture.context_channels
+        if maker == "analysis.out":
+            wanted = architecture.kept_channels
+        elif maker.startswith(("stem.", "analysis.")):
+            wanted = architecture.features
+        made = found[f"{maker}.weight"]
+        if made.shape[0] <= wanted:
+            continue
+        seen = torch.zeros(made.shape[0], dtype=made.dtype)
+        for name in seen_by:
+            value = found[f"{name}.weight"]
+            sets = _apart(value, _blocks(f"{name}.weight", flat=True))
+            seen += sets.square().sum(dim=(0, 1, 3, 4))
+        worth = made.square().sum(dim=(1, 2, 3)) * seen
+        keep = worth.argsort(descending=True, stable=True)[:wanted].sort().values
+        for part in ("weight", "bias"):
+            found[f"{maker}.{part}"] = found[f"{maker}.{part}"][keep]
+        for name in seen_by:
+            value = found[f"{name}.weight"]
+            sets = _apart(value, _blocks(f"{name}.weight", flat=True))
+            found[f"{name}.weight"] = sets[:, :, keep].flatten(1, 2)
+    return found
+
+
+def _chain(weights: Mapping[str, Tensor]) -> list[tuple[str, list[str]]]:
+    """Convolutions of a network without levels, and who sees what they give."""
+    heads = sorted({name.split(".")[0] for name in weights if name.startswith("head_")})
+    line = [name.removesuffix(".weight") for name in weights if name.endswith("weight")]
+    line = [name for name in line if not name.startswith("head_")]
+    pairs = [(one, [then]) for one, then in itertools.pairwise(line)]
+    pairs.append((line[-1], [f"{head}.hidden" for head in heads]))
+    return pairs + [(f"{head}.hidden", [f"{head}.out"]) for head in heads]

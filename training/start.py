@@ -16,7 +16,7 @@ from blinkloop.schema import Architecture, Scaling
 from blinkloop.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, recipe_of
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import Recipe
-from blinkloop.training.reshaping import flat_of, widened, without_levels
+from blinkloop.training.reshaping import flat_of, narrowed, widened, without_levels
 
 __all__ = ["StartWeights", "fine_tuned", "start_from_run"]
 
@@ -104,37 +104,9 @@ def fine_tuned(
     InputError
         The source has another architecture, which cannot become this one.
     """
-    got, wanted = start.architecture, recipe.architecture
-    given, said = start.weights, list[str]()
-    if wanted.depth == 0 < got.depth and got.context_levels:
-        got, given = flat_of(got), without_levels(given, got)
-        said.append("the levels below the first are taken out, as if they were silent")
-    for key, meaning in _SHAPE.items():
-        theirs, ours = getattr(got, meaning), getattr(wanted, meaning)
-        if theirs != ours and (key not in _WIDTHS or ours < theirs):
-            raise InputError(
-                f"{start.source}: its {key} is {theirs}, the recipe asks for {ours}; "
-                f"set architecture.{key}: {theirs} in the recipe, or train without "
-                f"--from"
-            )
-    if _shapes(TwoStageNetwork(got).state_dict()) != _shapes(given):
-        raise InputError(
-            f"{start.source}: its weights are not those of its architecture; export or "
-            f"train it again"
-        )
-    for key in _WIDTHS:
-        more = getattr(wanted, _SHAPE[key]) - getattr(got, _SHAPE[key])
-        if more:
-            said.append(f"{key}: {more} new ones, which change nothing yet")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        weights = widened(given, TwoStageNetwork(wanted).state_dict())
+    wanted = recipe.architecture
+    weights, said = _reshaped(start, wanted, recipe.seed)
     needed, update = recipe.scaling(), dict[str, Any]()
-    if got.activation != wanted.activation:
-        said.append(
-            f"{got.activation} becomes {wanted.activation}: the first loss is far "
-            f"above the source's"
-        )
     if recipe.three_dimensional and not start.three_dimensional:
         _forget_z(weights, wanted.stem_stride**2)
         update["z_max_nm"] = needed.z_max_nm
@@ -149,6 +121,50 @@ def fine_tuned(
     if units == needed:
         return recipe, weights, said
     return recipe.model_copy(update={"network_units": units}), weights, said
+
+
+def _reshaped(
+    start: StartWeights, wanted: Architecture, seed: int
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The source's weights in the shape wanted, and a line per change."""
+    got, given, said = start.architecture, start.weights, list[str]()
+    if wanted.depth == 0 < got.depth and got.context_levels:
+        got, given = flat_of(got), without_levels(given, got)
+        said.append("the levels below the first are taken out, as if they were silent")
+    may_shrink = got.depth == got.context_levels == 0
+    for key, meaning in _SHAPE.items():
+        theirs, ours = getattr(got, meaning), getattr(wanted, meaning)
+        fits = key in _WIDTHS and (ours > theirs or may_shrink)
+        if theirs != ours and not fits:
+            raise InputError(
+                f"{start.source}: its {key} is {theirs}, the recipe asks for {ours}; "
+                f"set architecture.{key}: {theirs} in the recipe, or train without "
+                f"--from"
+            )
+    expected = TwoStageNetwork(got).state_dict()
+    if _shapes(expected) != _shapes(given):
+        raise InputError(
+            f"{start.source}: its weights are not those of its architecture; export or "
+            f"train it again"
+        )
+    given = {name: given[name] for name in expected}
+    for key in _WIDTHS:
+        more = getattr(wanted, _SHAPE[key]) - getattr(got, _SHAPE[key])
+        if more > 0:
+            said.append(f"{key}: {more} new ones, which change nothing yet")
+        elif more < 0:
+            said.append(f"{key}: the {-more} weakest are gone; a start, no more")
+    if may_shrink:
+        given = narrowed(given, wanted)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        weights = widened(given, TwoStageNetwork(wanted).state_dict())
+    if got.activation != wanted.activation:
+        said.append(
+            f"{got.activation} becomes {wanted.activation}: the first loss is far "
+            f"above the source's"
+        )
+    return weights, said
 
 
 def _forget_z(weights: dict[str, Tensor], repeats: int) -> None:

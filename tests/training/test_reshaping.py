@@ -11,7 +11,12 @@ from blinkloop.errors import InputError
 from blinkloop.schema import Architecture, Scaling
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import Recipe
-from blinkloop.training.reshaping import flat_of, widened, without_levels
+from blinkloop.training.reshaping import (
+    flat_of,
+    narrowed,
+    widened,
+    without_levels,
+)
 from blinkloop.training.start import StartWeights, fine_tuned
 
 Weights = dict[str, torch.Tensor]
@@ -109,6 +114,57 @@ def test_new_features_change_nothing_yet(
     assert learned > 0
 
 
+SHRINKING: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"features": 6, "convolutions": 3}, {"features": 4}),
+    ({"features": 6, "stem_stride": 2}, {"kept_features": 2}),
+    ({"features": 5, "kept_features": 4}, {"context_features": 3}),
+    ({"features": 6, "convolutions": 1, "stem_stride": 2}, {"features": 1}),
+]
+
+
+@pytest.mark.parametrize(("broad", "slim"), SHRINKING)
+def test_features_that_do_nothing_can_go(
+    broad: dict[str, Any], slim: dict[str, Any]
+) -> None:
+    """A network with units of zeros gives back what it was without them."""
+    wide = Architecture(depth=0, activation="relu", **broad)
+    small = Architecture(depth=0, activation="relu", **{**broad, **slim})
+    torch.manual_seed(4)
+    weights = made(small).state_dict()
+    zeros = {name: torch.zeros_like(v) for name, v in made(wide).state_dict().items()}
+    grown = widened(weights, zeros)
+    back = narrowed(grown, small)
+    assert back.keys() == weights.keys()
+    frames = torch.randn(1, 3, 16, 24).double()
+    torch.testing.assert_close(
+        made(small, back)(frames), made(small, weights)(frames), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_the_strongest_features_stay() -> None:
+    wide = Architecture(features=6, depth=0, stem_stride=2)
+    torch.manual_seed(5)
+    weights = made(wide).state_dict()
+    strong = {
+        "stem.0": 4,
+        "analysis.base.0": 1,
+        "context.base.2": 3,
+        "head_p.hidden": 0,
+    }
+    for name, unit in strong.items():
+        weights[f"{name}.weight"][unit] *= 100.0
+    slim = narrowed(weights, Architecture(features=1, depth=0, stem_stride=2))
+    for name, unit in strong.items():
+        bias = weights[f"{name}.bias"][unit]
+        assert slim[f"{name}.bias"].item() == bias.item()
+    torch.testing.assert_close(
+        slim["stem.0.weight"][0], weights["stem.0.weight"][4], rtol=0, atol=0
+    )
+    # Of the three frames' features, each keeps the one that stayed.
+    kept = slim["context.base.0.weight"].shape
+    assert kept == (1, 3, 3, 3)
+
+
 def start_of(architecture: Architecture, weights: Weights, recipe: Recipe) -> Any:
     scaling: Scaling = recipe.scaling()
     return StartWeights(weights, architecture, scaling, "there")
@@ -136,7 +192,7 @@ def test_a_recipe_may_ask_for_it() -> None:
 @pytest.mark.parametrize(
     ("shape", "match"),
     [
-        ({"features": 3}, "features is 4, the recipe asks for 3"),
+        ({"features": 3}, "features is 4, the recipe asks for 3; set architecture"),
         ({"features": 4, "depth": 2}, "depth is 1, the recipe asks for 2"),
         ({"features": 4, "depth": 0}, "convolutions is 4, the recipe asks for 2"),
     ],
