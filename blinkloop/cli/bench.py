@@ -112,7 +112,7 @@ def command(
 
     Each backend runs in a process of its own, and they take turns.
 
-    Example: blinkloop bench -m astigmatic-small --size 256x256
+    Example: blinkloop bench -m astigmatic --size 256x256
     """
     from blinkloop.cli._bench_race import race, rows_of
 

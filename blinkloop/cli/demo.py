@@ -212,7 +212,7 @@ def _default_model() -> str:
     if not names:
         raise InputError(
             "no model is bundled with this build of blinkloop; train one "
-            "(blinkloop train astigmatic-small -o RUN), export it and give it to -m"
+            "(blinkloop train astigmatic -o RUN), export it and give it to -m"
         )
     return names[0]
 

@@ -184,7 +184,7 @@ def command(
     camera options are those of the movie, or of the simulated camera in place of the
     card's.
 
-    Example: blinkloop evaluate astigmatic-small --densities 0,0.5,1,2 --isolated
+    Example: blinkloop evaluate astigmatic --densities 0,0.5,1,2 --isolated
     """
     from blinkloop.cli._evaluation import Asked, evaluate_movie, evaluate_simulation
 

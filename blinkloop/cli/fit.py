@@ -119,7 +119,7 @@ def command(
     after a kill or a power cut the same command goes on where it was. A live run that
     was killed is completed by fit --resume RUN, with the model and settings it had.
 
-    Example: blinkloop fit movie.tif -m astigmatic-small -o locs.hdf5
+    Example: blinkloop fit movie.tif -m astigmatic -o locs.hdf5
     """
     from blinkloop.cli._fit_folder import fit_folder
     from blinkloop.integrations.movies import find_movies

@@ -45,7 +45,7 @@ _HANG_ON = ("baseline_adu", "e_per_adu", "pixel_size_nm")
 @click.option(
     "--from",
     "base",
-    default="astigmatic-small",
+    default="astigmatic",
     show_default=True,
     help="Recipe (file or bundled) for all that a movie does not tell.",
 )

@@ -63,7 +63,7 @@ def command(
 
     Says which laser changes the feedback would advise; there is no laser.
 
-    Example: blinkloop replay movie.tif -m astigmatic-small --fps 50
+    Example: blinkloop replay movie.tif -m astigmatic --fps 50
     """
     from blinkloop.cli._live import (
         live_record,

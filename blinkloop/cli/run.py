@@ -150,7 +150,7 @@ def command(
     a movie that another program is writing, and none is skipped. With --pycromanager
     camera and laser are those of the Micro-Manager that runs.
 
-    Example: blinkloop run -m astigmatic-small --config scope.cfg --laser L405.Power
+    Example: blinkloop run -m astigmatic --config scope.cfg --laser L405.Power
     """
     following.refuse(
         config=config,

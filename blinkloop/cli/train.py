@@ -71,7 +71,7 @@ def command(recipe: Path, folder: Path, **options: Any) -> int | None:
     Ctrl-C saves a checkpoint; the same command goes on from it. On several GPUs:
     torchrun --nproc-per-node N -m blinkloop.cli train RECIPE -o RUN
 
-    Example: blinkloop train astigmatic-small -o runs/small
+    Example: blinkloop train astigmatic -o runs/small
     """
     torch = require("torch", "Training a network", "train")
     require("yaml", "Reading a recipe", "train")

@@ -37,7 +37,7 @@ def command(
     it is not the fp32 network (docs/precision.md). Exit code 1 when a difference
     exceeds the tolerances in the model's card.
 
-    Example: blinkloop verify astigmatic-small
+    Example: blinkloop verify astigmatic
     """
     require("torch", "Verifying a model", "train")
     require("onnx", "Verifying a model", "export")

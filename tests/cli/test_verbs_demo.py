@@ -132,4 +132,4 @@ def test_demo_without_any_model_says_how_to_make_one(
     monkeypatch.setattr("blinkloop.cli.demo.bundled_models", none)
     said = verb("demo")
     assert said.code == 2
-    assert "blinkloop train astigmatic-small" in said.error
+    assert "blinkloop train astigmatic" in said.error

@@ -86,7 +86,7 @@ def test_prefit_says_which_camera_facts_are_assumed(
     good: Verb, blinking: Path, tmp_path: Path
 ) -> None:
     said = good("prefit", blinking, "-o", tmp_path / "r.yaml", *FLAGS, "--frames", 80)
-    assert "pixel_size_nm taken from the recipe 'astigmatic-small'" in said.err
+    assert "pixel_size_nm taken from the recipe 'astigmatic'" in said.err
     assert Recipe.load(tmp_path / "r.yaml").camera.pixel_size_nm == 100
 
 
