@@ -53,8 +53,19 @@ def quarter(features: int, **more: object) -> dict[str, object]:
     return {"features": features, "stem_stride": 4, "activation": "relu", **more}
 
 
+def flat(features: int, **more: object) -> dict[str, object]:
+    """One level at half resolution, with four convolutions in a row in either part."""
+    return {**half(features), "depth": 0, "convolutions": 4, **more}
+
+
 ROWS: dict[str, dict[str, object]] = {
     "official": {"features": 48},
+    "flat-48": flat(48),
+    "flat-48-relu": flat(48, activation="relu"),
+    "flat-32": flat(32),
+    "flat-32-relu": flat(32, activation="relu"),
+    "flat-24-relu": flat(24, activation="relu"),
+    "flat-16-relu": flat(16, activation="relu"),
     "half-32": half(32),
     "half-32-relu": half(32, activation="relu"),
     "half-24": half(24),
@@ -72,8 +83,8 @@ ROWS: dict[str, dict[str, object]] = {
     "quarter-48-relu-depth-1": quarter(48, depth=1),
     "nothing": quarter(1, depth=1),
 }
-"""Architectures by name; `half-32` is the bundled `astigmatic`, `nothing` the cost of
-all that is not the network."""
+"""Architectures by name; `flat-32-relu` is the bundled `astigmatic`, `flat-48`
+`astigmatic-scmos`, `nothing` the cost of all that is not the network."""
 
 BACKENDS = ("onnxruntime-cpu", "openvino")
 
