@@ -38,7 +38,9 @@ def test_finds_the_adapters_of_the_real_core(tmp_path: Path) -> None:
     _, out, _ = doctor("--json", "--folder", str(tmp_path))
     report = json.loads(out)
     assert "DemoCamera" in {row["adapter"] for row in report["cameras"]}
-    assert not [text for text in report["warnings"] if "adapter" in text]
+    # A slow disk is warned of, too, by the folder's name, which is this test's.
+    texts = [text.replace(str(tmp_path), "") for text in report["warnings"]]
+    assert not [text for text in texts if "adapter" in text]
 
 
 def test_text_ends_with_the_next_command(tmp_path: Path) -> None:
