@@ -184,6 +184,9 @@ class Pipeline:
             camera.start()
             analysis.start()
             self._supervise(analysis, duration_s, stop_event)
+        except KeyboardInterrupt:  # while another one was being handled
+            self._control.interrupted()
+            self._supervise(analysis, duration_s, stop_event)
         finally:
             report = self._finish(handover, camera, analysis)
         return report
@@ -297,9 +300,7 @@ class Pipeline:
                         )
                         return
             except KeyboardInterrupt:
-                if control.stopping.is_set():
-                    control.abort.set()
-                control.request_stop(EndedBy.INTERRUPT)
+                control.interrupted()
 
     def _finish(
         self,

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from blinkloop.errors import BlinkloopError
 from blinkloop.runtime.report import EndedBy
@@ -85,13 +86,22 @@ class RunControl:
     def request_stop(self, why: EndedBy) -> None:
         """Ask the run to end; the first reason counts."""
         with self._lock:
-            if self.stopping.is_set():
-                return
-            self._ended_by, self._stop_s = why, time.perf_counter()
-            self._state = PipelineState.DRAINING
-            self.stopping.set()
-        # A camera that hangs must not keep its caller from closing the laser.
-        self._stopper.start()
+            if not self.stopping.is_set():
+                self._ended_by, self._stop_s = why, time.perf_counter()
+                self.stopping.set()
+        # A camera that hangs must not keep its caller from closing the laser. Started
+        # by whoever comes first; a Ctrl-C may have kept the first one from it.
+        with self._lock, suppress(RuntimeError):
+            self._stopper.start()
+        with self._lock:
+            if self._state in (PipelineState.IDLE, PipelineState.RUNNING):
+                self._state = PipelineState.DRAINING
+
+    def interrupted(self) -> None:
+        """Ctrl-C: end the run; the second time, give up on what waits."""
+        if self.stopping.is_set():
+            self.abort.set()
+        self.request_stop(EndedBy.INTERRUPT)
 
     def source_stopped(self, timeout: float) -> bool:
         """Wait until the source's `stop` has returned; whether it has."""

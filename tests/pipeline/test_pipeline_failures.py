@@ -279,5 +279,7 @@ def test_a_second_ctrl_c_gives_up_on_what_waits() -> None:
     interrupter.join()
     assert report.ended_by is EndedBy.INTERRUPT
     assert report.gaps[-1].reason == RUN_ENDED
-    assert sink.frames == list(range(report.frames_localized))
+    # The camera may have overtaken the full ring before it was stopped.
+    assert len(sink.frames) == report.frames_localized
+    assert sink.frames == sorted(set(sink.frames))
     assert report.frames_seen == report.frames_localized + report.frames_skipped
