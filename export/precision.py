@@ -128,7 +128,7 @@ def convert(
     }
     tolerances = conversion_tolerances(model, converted, card, precision=precision)
     card = card.model_copy(update={"tolerances": tolerances})
-    card = _converted_card(card, Precision(**entry))
+    card = _converted_card(card, Precision(**entry), target.stem)
     with replacing(target) as temporary:
         _write(converted, card, temporary)
         _check(converted, card, temporary, target)
@@ -146,18 +146,23 @@ def convert(
                 f"of density); {target} was not written; --allow-loss writes it anyway"
             )
         entry |= {"loss": loss, "beyond_limits": bool(broken)}
-        card = _converted_card(card, Precision(**entry))
+        card = card.model_copy(update={"precision": Precision(**entry)})
         _write(converted, card, temporary)
     return card
 
 
-def _converted_card(card: ModelCard, entry: Precision) -> ModelCard:
+def _converted_card(card: ModelCard, entry: Precision, stem: str) -> ModelCard:
+    """The card of a converted file; its name tells the two apart.
+
+    `stem` is the file's own name, and the model's where it says of which it is.
+    """
     # What fp32 answered, and how accurate it was, is not true of this file.
     provenance = {k: v for k, v in card.provenance.items() if k != "record"}
-    name = card.name.removesuffix(f"-{entry.name}")
+    name = card.name
+    said = stem.startswith(f"{name}-")
     return card.model_copy(
         update={
-            "name": f"{name}-{entry.name}",
+            "name": stem if said else f"{name}-{entry.name}",
             "precision": entry,
             "accuracy": {},
             "provenance": provenance,

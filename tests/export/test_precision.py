@@ -46,7 +46,9 @@ def values_of(model):
 @pytest.fixture(scope="session", params=["int8", "fp16"])
 def converted(request, exported, tmp_path_factory):
     """Each tiny model in fewer bits; random networks may lose anything."""
-    path = tmp_path_factory.mktemp("precision") / "model.onnx"
+    # A file's name is the model's where it says of which it is.
+    file = {"int8": "model.onnx", "fp16": "tiny-half.onnx"}[request.param]
+    path = tmp_path_factory.mktemp("precision") / file
     card = convert(
         exported.path,
         path,
@@ -63,7 +65,7 @@ def test_the_file_says_what_it_is_and_verifies_against_itself(exported, converte
     assert list(path.parent.iterdir()) == [path]
     assert read_model(path).card == card
     assert card.precision_name == card.precision.name
-    assert card.name == f"tiny-{card.precision_name}"
+    assert card.name == {"int8": "tiny-int8", "fp16": "tiny-half"}[card.precision_name]
     assert card.precision.source_sha256 == read_model(exported.path).sha256
     assert [row.density_per_um2 for row in card.precision.loss] == [0.2, 1.0, 2.0]
     # Asked for although more is lost than nothing.
