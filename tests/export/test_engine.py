@@ -438,7 +438,7 @@ def test_a_run_does_not_overwrite_a_model(tmp_path: Path) -> None:
 def test_int8_files_make_no_engine(tmp_path: Path) -> None:
     out = tmp_path / "e.rtx"
     with pytest.raises(InputError, match="build the engine from the fp32 model"):
-        build_engine(bundled_models()["astigmatic-int8"], out)
+        build_engine(bundled_models()["astigmatic-lite"], out)
     assert not out.exists()
 
 
