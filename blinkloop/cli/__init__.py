@@ -12,7 +12,7 @@ from blinkloop.cli._frame import main
 
 # Small matrix products of NumPy gain nothing from more threads, and those of OpenBLAS
 # spin while they wait: at 100 frames/s that took half the processor from network and
-# camera (docs/speed.md). It reads this when NumPy is first imported, which is at a call.
+# camera (docs/speed.md). It reads this when NumPy is first imported, at a call.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 __all__ = ["main"]
