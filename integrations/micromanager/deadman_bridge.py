@@ -106,7 +106,11 @@ class BridgeSafeAction:
         return text, self._read()
 
     def _within(self, limit_s: float, function: Callable[[], _T]) -> _T:
-        """In a thread, as a bridge waits for ever for a Micro-Manager that has gone."""
+        """In a thread, as a bridge waits for ever for a Micro-Manager that has gone.
+
+        A new one for every attempt: the one thread that `pycromanager.core` calls with
+        would still hang in the last attempt.
+        """
         results: list[_T] = []
         errors: list[Exception] = []
 

@@ -152,3 +152,11 @@ def test_bench_has_no_pytorch_for_fewer_bits(monkeypatch: pytest.MonkeyPatch) ->
     changed = type(file)(file.path, card, file.sha256)
     monkeypatch.setattr("blinkloop.runtime.read_model", lambda path: changed)
     assert bench._no_torch(model) == "an int8 model holds no weights for it"
+
+
+def test_the_precisions_offered_are_those_there_are() -> None:
+    from blinkloop.cli.export import command
+    from blinkloop.schema import PRECISIONS
+
+    (option,) = [one for one in command.params if one.name == "precision"]
+    assert tuple(option.type.choices) == tuple(PRECISIONS)
