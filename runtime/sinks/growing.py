@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.runtime.sinks.column_chunks import ColumnChunks
 from blinkloop.runtime.sinks.layout import fill_value
 
 __all__ = ["GrowingColumns", "retry_refused"]
@@ -83,6 +84,10 @@ class GrowingColumns:
             )
             for name in self._names
         }
+        self._files = {
+            name: ColumnChunks(array, folder / name)
+            for name, array in self._arrays.items()
+        }
         self._clear()
         if kept is not None and tail is not None:
             self._base = kept // chunk * chunk
@@ -142,10 +147,9 @@ class GrowingColumns:
         if self._arrays[self._names[-1]].shape[0] < stop:
             self._resize(stop)
         for name in self._names:
-            # A copy, as zarr may keep what it was given until the write is done.
             column = self._buffer[name].copy()
-            set_cells = self._arrays[name].set_basic_selection
-            retry_refused(partial(set_cells, slice(self._base, stop), column))
+            write = self._files[name].write
+            retry_refused(partial(write, self._base // self._chunk, column))
         self._dirty = False
 
     def _resize(self, length: int) -> None:
