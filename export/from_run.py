@@ -62,6 +62,8 @@ def read_run(run: str | os.PathLike[str]) -> TrainedRun:
             "training_seconds": round(float(state["seconds"]), 1),
             "torch": str(state["torch"]),
         }
+        if state.get("settled"):
+            provenance["sigma"] = state["settled"]
         if state.get("teacher"):
             provenance["teacher"] = _without_folders(state["teacher"])
         if recipe.distillation is not None:

@@ -41,6 +41,12 @@ class ScheduleSettings(BaseModel):
     weight_decay: float = Field(0.01, ge=0)
     clip_norm: float = Field(0.03, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Averaged weights; 0: off.")
+    sigma_iterations: int = Field(
+        500,
+        ge=0,
+        description="At the end, of the sigma head alone, on the errors of what is "
+        "detected; at most a quarter of the iterations before. 0: off.",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: measured at the start, and kept in the run."
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from blinkloop.training.batches import stream_number
 from blinkloop.training.distillation import Distillation, Teacher
 from blinkloop.training.distributed import Ranks
 from blinkloop.training.divergence import Watch
@@ -21,9 +22,11 @@ from blinkloop.training.optimizers import (
 )
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.schedule import Clock
-from blinkloop.training.step import TrainingStep
+from blinkloop.training.settling import settle_sigma
+from blinkloop.training.simulate import Batch
+from blinkloop.training.step import TrainingStep, fastest_precision
 
-__all__ = ["RunState", "new_network"]
+__all__ = ["RunState", "new_network", "with_precision"]
 
 
 def new_network(
@@ -39,6 +42,26 @@ def new_network(
     # torch's stubs do not know this keyword.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def with_precision(
+    recipe: Recipe,
+    device: torch.device,
+    ranks: Ranks,
+    make: Callable[[int, int], Batch],
+) -> Recipe:
+    """The recipe with the precision that is fastest here, if it leaves it open."""
+    if recipe.schedule.precision != "auto":
+        return recipe
+    names = ("fp32", "bf16", "fp16")
+    chosen = 0.0
+    if ranks.leads:
+        batch = make(0, stream_number(0, 0))
+        network = new_network(recipe, device)
+        chosen = float(names.index(fastest_precision(network, recipe, batch)))
+    index = int(ranks.total([chosen], device)[0])
+    schedule = recipe.schedule.model_copy(update={"precision": names[index]})
+    return recipe.model_copy(update={"schedule": schedule})
 
 
 class RunState:
@@ -86,6 +109,8 @@ class RunState:
         self.watch = Watch(schedule)
         self.early = EarlyStop(schedule.stop_on, schedule.patience)
         self.best: dict[str, Tensor] | None = None
+        self.settled: dict[str, Any] | None = None
+        self.settled_at = -1
         self._fresh(weights, draw=0)
 
     def _fresh(self, weights: Mapping[str, Tensor] | None, *, draw: int) -> None:
@@ -123,6 +148,30 @@ class RunState:
         averaged = self.averaged.state_dict()
         self.best = {name: value.clone() for name, value in averaged.items()}
 
+    def take_best(self) -> None:
+        """Go back to the averaged weights that were remembered, if any were."""
+        if self.best is not None:
+            self.averaged.load_state_dict(self.best)
+
+    def settle(
+        self,
+        make: Callable[[int, int], Batch],
+        iterations: int,
+        interrupted: Callable[[], bool],
+    ) -> str:
+        """Let sigma of the averaged network settle; a line about what that gave."""
+        done = settle_sigma(
+            self.averaged,
+            self.recipe,
+            make,
+            iterations=iterations,
+            interrupted=interrupted,
+        )
+        if done is None:
+            return "interrupted; sigma is as it was"
+        self.settled, self.settled_at = done.record(), self.iteration
+        return done.line()
+
     def to_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
         return {
@@ -141,6 +190,8 @@ class RunState:
             "losses": self.watch.losses,
             "scaler": self.step.state(),
             "best": self.best,
+            "settled": self.settled,
+            "settled_at": self.settled_at,
             "stopped_early": self.stopped_early,
             "early": [self.early.best, self.early.waited],
         }
@@ -151,6 +202,9 @@ class RunState:
         self.rate_scale = float(state.get("rate_scale", 1.0))
         self.source = state.get("source")
         self.best = state.get("best")
+        self.settled = state.get("settled")
+        # Runs of older versions that are at their end stay as they are.
+        self.settled_at = int(state.get("settled_at", state["iteration"]))
         schedule = self.recipe.schedule
         self.early = EarlyStop(
             schedule.stop_on, schedule.patience, *state.get("early", [])

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 
 from blinkloop.training.recipe_schedule import ScheduleSettings
 
-__all__ = ["Clock", "decay_begins", "decay_start", "in_decay", "learning_rate"]
+__all__ = [
+    "Clock",
+    "decay_begins",
+    "decay_start",
+    "in_decay",
+    "learning_rate",
+    "settling_iterations",
+]
+
+_SETTLING_SHARE = 0.1
+"""Most of a time budget that goes to sigma alone."""
+_SETTLING_PACE = 0.4
+"""Time of an iteration of the sigma head alone, in iterations (measured: 0.36)."""
 
 _WARMUP_SHARE = 0.1
 """A short time budget does not end within its warm-up."""
@@ -84,6 +96,23 @@ def decay_begins(schedule: ScheduleSettings, iteration: int, elapsed_s: float) -
     return in_decay(schedule, iteration, elapsed_s)
 
 
+def settling_iterations(
+    schedule: ScheduleSettings, iteration: int, pace_s: float
+) -> int:
+    """How long sigma alone is trained after so many iterations of this pace."""
+    wanted = min(schedule.sigma_iterations, iteration // 4)
+    if schedule.minutes is None or not pace_s:
+        return wanted
+    affordable = _SETTLING_SHARE * schedule.minutes * 60.0 / (_SETTLING_PACE * pace_s)
+    return min(wanted, int(affordable))
+
+
+def _settling_s(schedule: ScheduleSettings, pace_s: float) -> float:
+    """Of a time budget, what is kept for sigma alone."""
+    most = _SETTLING_SHARE * (schedule.minutes or 0.0) * 60.0
+    return min(most, _SETTLING_PACE * pace_s * schedule.sigma_iterations)
+
+
 @dataclass(slots=True)
 class Clock:
     """Time used by a run, over all its sessions.
@@ -115,12 +144,14 @@ class Clock:
         """Share of the time budget that is used; 0 where there is none."""
         if schedule.minutes is None:
             return 0.0
-        budget = max(1e-9, schedule.minutes * 60.0 - self.reserve_s - self.pace_s)
+        kept = self.reserve_s + _settling_s(schedule, self.pace_s)
+        budget = max(1e-9, schedule.minutes * 60.0 - kept - self.pace_s)
         return min(1.0, self.elapsed_s / budget)
 
     def iterations(self, schedule: ScheduleSettings, iteration: int) -> int:
         """Length of the run; estimated from the pace where time decides."""
         if schedule.minutes is None:
             return schedule.iterations
-        left = schedule.minutes * 60.0 - self.reserve_s - self.elapsed_s
+        kept = self.reserve_s + _settling_s(schedule, self.pace_s)
+        left = schedule.minutes * 60.0 - kept - self.elapsed_s
         return iteration + max(0, round(left / self.pace_s)) if self.pace_s else 0

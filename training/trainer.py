@@ -36,11 +36,16 @@ from blinkloop.training.progress import Progress
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.run_files import located, run_files
 from blinkloop.training.run_folder import RunRecord, write_recipe
-from blinkloop.training.run_state import RunState, new_network
-from blinkloop.training.schedule import decay_begins, in_decay, learning_rate
+from blinkloop.training.run_state import RunState, with_precision
+from blinkloop.training.schedule import (
+    decay_begins,
+    in_decay,
+    learning_rate,
+    settling_iterations,
+)
 from blinkloop.training.simulate import Batch, Simulator
 from blinkloop.training.start import StartWeights, fine_tuned
-from blinkloop.training.step import StepResult, fastest_precision
+from blinkloop.training.step import StepResult
 
 __all__ = ["Trainer"]
 
@@ -115,7 +120,7 @@ class Trainer:
                 simulator.recipe, simulator.folder
             )  # while there is no run folder yet
         self._make = batches or (lambda i, stream: simulator.batch(i, stream=stream))
-        recipe = self._decided(recipe, place)
+        recipe = with_precision(recipe, place, ranks, self._make)
         if finish_in is not None:
             at = saved or {"iteration": 0, "seconds": 0.0}
             recipe, said = finished_in(recipe, at, finish_in)
@@ -178,19 +183,22 @@ class Trainer:
     def iterations(self) -> int:
         """Length of the run; an estimate where a time budget decides."""
         state = self.state
-        if self.finished:
+        if self.trained:
             return state.iteration
         return state.clock.iterations(state.recipe.schedule, state.iteration)
 
     @property
     def finished(self) -> bool:
-        """Whether the run is at its end."""
-        schedule = self.recipe.schedule
-        if self.state.stopped_early:
-            return True
+        """Whether the run is at its end, and sigma settled."""
+        return self.trained and not self._left_to_settle()
+
+    @property
+    def trained(self) -> bool:
+        """Whether all iterations of the whole network are done."""
+        state, schedule = self.state, self.recipe.schedule
         if schedule.minutes is not None:
-            return self.state.share >= 1.0
-        return self.state.iteration >= schedule.iterations
+            return state.stopped_early or state.share >= 1.0
+        return state.stopped_early or state.iteration >= schedule.iterations
 
     def save(self) -> None:
         """Write the checkpoint and `run.json`."""
@@ -209,6 +217,7 @@ class Trainer:
             stopped_early=state.stopped_early,
             minutes=round(state.clock.elapsed_s / 60.0, 3),
             restarts=state.restarts,
+            sigma=state.settled,
         )
 
     def train(
@@ -217,6 +226,7 @@ class Trainer:
         *,
         until: int | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Run to the end of the schedule, or to iteration `until`, and save.
 
@@ -228,6 +238,8 @@ class Trainer:
             Stop at this iteration.
         interrupted
             Asked every iteration; True stops after it.
+        say
+            Gets a line when sigma settles, and one about what that gave.
 
         Raises
         ------
@@ -240,15 +252,36 @@ class Trainer:
             self._ranks.wait(state.device)  # all have looked
             self.save()
         with denormals_are_zero(), BatchAhead(self._make) as batches:
-            while not (self.finished or self._interrupted or self._reached(until)):
+            while not (self.trained or self._interrupted or self._reached(until)):
                 started = time.perf_counter()
                 self._keep_stable()
                 stream = stream_number(len(state.restarts), self._ranks.rank)
                 batch = batches.get(state.iteration, stream)
                 report(self._iterate(batch, started, interrupted()))
-        if state.stopped_early and state.best is not None:
-            state.averaged.load_state_dict(state.best)
+        left = self._left_to_settle()
+        if state.stopped_early and state.settled_at != state.iteration:
+            state.take_best()
+        if self.trained and left and not self._interrupted:
+            self._settle(left, interrupted, say)
         self.save()
+
+    def _left_to_settle(self) -> int:
+        """Iterations of sigma alone that are still due at the end."""
+        state = self.state
+        if state.settled_at == state.iteration:
+            return 0
+        pace = state.clock.pace_s
+        return settling_iterations(self.recipe.schedule, state.iteration, pace)
+
+    def _settle(
+        self, left: int, interrupted: Callable[[], bool], say: Callable[[str], None]
+    ) -> None:
+        began = time.perf_counter()
+        say(f"{left} iterations of sigma alone, on the errors of what is detected")
+        with denormals_are_zero():
+            said = self.state.settle(self._make, left, interrupted)
+        self.state.clock.elapsed_s += time.perf_counter() - began
+        say(said)
 
     def _reached(self, until: int | None) -> bool:
         return until is not None and self.state.iteration >= until
@@ -339,7 +372,7 @@ class Trainer:
     def _measures(self) -> dict[str, float] | None:
         state, schedule = self.state, self.recipe.schedule
         due = state.iteration % schedule.validate_every == 0
-        last = self.finished and not state.stopped_early
+        last = self.trained and not state.stopped_early
         if self.validate is None or not (due or last):
             return None
         if not self._ranks.leads:
@@ -364,17 +397,3 @@ class Trainer:
         self._kept_stable = True
         if self._ranks.leads:
             write_checkpoint(self.state.to_dict(), self.folder / STABLE_FILE)
-
-    def _decided(self, recipe: Recipe, device: torch.device) -> Recipe:
-        """The recipe with the precision that is fastest here, if it leaves it open."""
-        if recipe.schedule.precision != "auto":
-            return recipe
-        names = ("fp32", "bf16", "fp16")
-        chosen = 0.0
-        if self._ranks.leads:
-            batch = self._make(0, stream_number(0, 0))
-            network = new_network(recipe, device)
-            chosen = float(names.index(fastest_precision(network, recipe, batch)))
-        index = int(self._ranks.total([chosen], device)[0])
-        schedule = recipe.schedule.model_copy(update={"precision": names[index]})
-        return recipe.model_copy(update={"schedule": schedule})

@@ -238,7 +238,7 @@ def _lead(asked: _Asked, trainer: Trainer, where: str) -> int | None:
             for sink in sinks:
                 sink(progress)
 
-        trainer.train(report, until=asked.until, interrupted=stop)
+        trainer.train(report, until=asked.until, interrupted=stop, say=note)
     if trainer.finished:
         if trainer.stopped_early:
             note(f"stopped early at iteration {trainer.iteration}: no gain any more")

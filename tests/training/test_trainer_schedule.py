@@ -92,8 +92,9 @@ def test_clock_estimates_the_length() -> None:
     for _ in range(100):
         clock.step(2.0)
     clock.reserve_s = 20.0
-    assert clock.iterations(schedule, 100) == 100 + 190
-    np.testing.assert_allclose(clock.share(schedule), 200 / (600 - 20 - 2))
+    # A tenth of the budget, 60 s, is kept for sigma alone.
+    assert clock.iterations(schedule, 100) == 100 + 160
+    np.testing.assert_allclose(clock.share(schedule), 200 / (600 - 20 - 60 - 2))
 
 
 def test_minutes_end_with_a_validation_and_are_stored(
