@@ -55,14 +55,19 @@ class Camera:
         s = self.settings
         xp = array_namespace(photons)
         expected = s.quantum_efficiency * photons + s.spurious_e
-        electrons = draw_poisson(xp, expected, rng)
+        return self.read_out(draw_poisson(xp, expected, rng), rng)
+
+    def read_out(self, electrons: Array, rng: Any) -> Array:
+        """Electrons per pixel (..., H, W), whole numbers, to ADU; see `forward`."""
+        s = self.settings
+        xp = array_namespace(electrons)
         if s.kind == "emccd":
             electrons = draw_gamma(xp, electrons, s.em_gain, rng)
         if s.kind != "ideal":
-            noise = self._fact(self.read_noise_map_e, s.read_noise_e, photons)
+            noise = self._fact(self.read_noise_map_e, s.read_noise_e, electrons)
             electrons = electrons + noise * draw_normal(xp, electrons, rng)
-        per_adu = self._fact(self.e_per_adu_map, s.e_per_adu, photons)
-        offset = self._fact(self.offset_map_adu, s.baseline_adu, photons)
+        per_adu = self._fact(self.e_per_adu_map, s.e_per_adu, electrons)
+        offset = self._fact(self.offset_map_adu, s.baseline_adu, electrons)
         adu = xp.floor(electrons / per_adu + (offset + 0.5))
         return xp.clip(adu, 0, float(2**s.bit_depth - 1))
 

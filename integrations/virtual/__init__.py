@@ -9,7 +9,10 @@ from blinkloop.integrations.virtual.microscope import (
 )
 from blinkloop.integrations.virtual.settings import (
     BackgroundSettings,
+    DriftSettings,
+    FaultSettings,
     KineticsSettings,
+    SensorSettings,
     Structure,
     VirtualSettings,
 )
@@ -21,7 +24,10 @@ __all__ = [
     "START_FACTORS",
     "TRUTH_FRAME_DTYPE",
     "BackgroundSettings",
+    "DriftSettings",
+    "FaultSettings",
     "KineticsSettings",
+    "SensorSettings",
     "Simulator",
     "Structure",
     "TruthLog",

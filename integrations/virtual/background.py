@@ -1,4 +1,4 @@
-"""Background light: slow in space, slow in time, bleaching."""
+"""Background light: slow in space and time, bleaching; and emitters out of focus."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.integrations.virtual.settings import BackgroundSettings
+from blinkloop.optics._namespace import erf
 
-__all__ = ["Background"]
+__all__ = ["Background", "out_of_focus_pattern"]
 
 _WAVES = 6
 _SHORTEST_PX = 40.0
@@ -51,6 +52,44 @@ class Background:
     def at(self, time_s: float) -> npt.NDArray[np.float32]:
         """(H, W) expected photons per pixel in a frame at that time."""
         return self._map * np.float32(self.factor(time_s))
+
+
+def out_of_focus_pattern(
+    sites: npt.NDArray[np.float64], sigma_px: float, height: int, width: int
+) -> npt.NDArray[np.float32]:
+    """Share of the out-of-focus light that falls on each pixel, (height, width).
+
+    That light comes from above and below the structure, so it has its shape, blurred:
+    a Gaussian around every site, integrated over the pixels.
+
+    Parameters
+    ----------
+    sites
+        (n, 3) x_px, y_px, z_nm of all emitters, those beside the chip included.
+    sigma_px
+        SD of the blur.
+    """
+    if not len(sites):
+        return np.zeros((height, width), np.float32)
+    # Whole pixels are fine enough for a blur of many of them.
+    margin = max(0, math.ceil(float(max(-sites[:, :2].min(), 0.0))))
+    beyond = sites[:, :2].max(axis=0) - [width - 1, height - 1]
+    margin = max(margin, math.ceil(float(max(beyond.max(), 0.0)))) + 1
+    column, row = (np.rint(sites[:, axis]).astype(int) + margin for axis in (0, 1))
+    counts = np.zeros((height + 2 * margin, width + 2 * margin))
+    np.add.at(counts, (row, column), 1.0 / len(sites))
+    down = _blur(height, margin, sigma_px)
+    across = _blur(width, margin, sigma_px)
+    return np.asarray(down @ counts @ across.T, np.float32)
+
+
+def _blur(size: int, margin: int, sigma_px: float) -> npt.NDArray[np.float64]:
+    """(size, size + 2 margin): light of a source in each pixel of one axis."""
+    away = np.arange(size)[:, None] - (np.arange(size + 2 * margin)[None] - margin)
+    scale = 1 / (math.sqrt(2.0) * sigma_px)
+    return np.asarray(
+        0.5 * (erf((away + 0.5) * scale) - erf((away - 0.5) * scale)), np.float64
+    )
 
 
 def _pattern(

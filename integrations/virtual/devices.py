@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pymmcore_plus.experimental.unicore import CameraDevice, GenericDevice
 
+from blinkloop.integrations.virtual.faults import FaultScript
 from blinkloop.integrations.virtual.simulator import Simulator
 from blinkloop.integrations.virtual.truth import TruthLog
+from blinkloop.runtime.records import Roi
 from blinkloop.schema import CameraSettings
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from blinkloop.integrations.virtual.settings import VirtualSettings
+    from blinkloop.integrations.virtual.settings import FaultSettings, VirtualSettings
 
 __all__ = ["VirtualCamera", "VirtualLaser"]
 
@@ -35,18 +37,23 @@ class VirtualLaser(GenericDevice):
         Power at the start.
     max_power_mw
         Upper limit; the device refuses more.
+    script
+        Faults of the laser.
     """
 
-    def __init__(self, power_mw: float, max_power_mw: float) -> None:
+    def __init__(
+        self, power_mw: float, max_power_mw: float, script: FaultScript | None = None
+    ) -> None:
         super().__init__()
         self._power_mw = float(power_mw)
+        self._script = script or FaultScript(())
         # Registered on the instance: limits of a decorated property would live on the
         # class and be shared by all lasers (pymmcore-plus 0.18.1).
         self.register_property(
             "Power",
             property_type=float,
             limits=(0.0, float(max_power_mw)),
-            getter=VirtualLaser.power_mw,
+            getter=VirtualLaser._reported,
             setter=VirtualLaser._set_power,
         )
 
@@ -54,7 +61,13 @@ class VirtualLaser(GenericDevice):
         """Power now, mW. A float is read whole, so no lock is needed."""
         return self._power_mw
 
+    def _reported(self) -> float:
+        fault = self._script.laser("laser-lies")
+        return self._power_mw if fault is None else fault.power_mw
+
     def _set_power(self, value: float) -> None:
+        if value != 0 and self._script.laser("laser-refuses") is not None:
+            raise RuntimeError("interlock open")
         self._power_mw = float(value)
 
 
@@ -78,6 +91,9 @@ class VirtualCamera(CameraDevice):
     settings
         Size, exposure, pace, and the facts published as read-only properties named like
         the fields of `CameraSettings`.
+    script
+        What goes wrong, and when. A camera whose ROI or exposure is changed while it
+        runs goes on with the new ones.
     """
 
     def __init__(
@@ -86,9 +102,14 @@ class VirtualCamera(CameraDevice):
         laser: VirtualLaser,
         truth: TruthLog,
         settings: VirtualSettings,
+        script: FaultScript | None = None,
     ) -> None:
         super().__init__()
         self._simulator = simulator
+        self._script = script or FaultScript(())
+        self._exposure_ms = settings.exposure_ms
+        self._chip = Roi(0, 0, settings.width_px, settings.height_px)
+        self._roi = self._chip
         self._laser = laser
         self._truth = truth
         self._settings = settings
@@ -98,6 +119,8 @@ class VirtualCamera(CameraDevice):
         """Seconds by which the frames of this sequence fell behind the clock."""
         facts = settings.camera_facts
         for name in CameraSettings.model_fields:
+            if name == "exposure_ms":
+                continue  # changes: the core is asked for it
             self.register_property(
                 name,
                 property_type=str if name == "kind" else float,
@@ -107,23 +130,45 @@ class VirtualCamera(CameraDevice):
 
     def get_exposure(self) -> float:
         """Exposure in ms."""
-        return self._settings.exposure_ms
+        return self._exposure_ms
 
     def set_exposure(self, exposure: float) -> None:
-        """Only the exposure the kinetics were designed for is accepted."""
-        if abs(exposure - self._settings.exposure_ms) > 1e-6:
-            raise ValueError(
-                f"the virtual camera's exposure is {self._settings.exposure_ms:g} ms; "
-                "choose another one in its settings"
-            )
+        """Another exposure, from the next frame on; light grows with it."""
+        if not 0 < exposure <= 1000:
+            raise ValueError(f"an exposure of {exposure:g} ms is not in 0 to 1000 ms")
+        self._exposure_ms = float(exposure)
 
     def get_camera_name(self) -> str:
         """Name shown to people."""
         return "blinkloop virtual camera"
 
     def shape(self) -> tuple[int, int]:
-        """Height and width in px."""
-        return self._settings.height_px, self._settings.width_px
+        """Height and width of the ROI in px."""
+        return self._roi.height, self._roi.width
+
+    def get_roi(self) -> tuple[int, int, int, int]:
+        """(x, y, width, height) in px."""
+        roi = self._roi
+        return roi.x, roi.y, roi.width, roi.height
+
+    def set_roi(self, x: int, y: int, width: int, height: int) -> None:
+        """Read out a part of the chip, from the next frame on."""
+        chip = self._chip
+        inside = x >= 0 and y >= 0 and width >= 1 and height >= 1
+        if not inside or x + width > chip.width or y + height > chip.height:
+            raise ValueError(
+                f"the ROI ({x}, {y}, {width}, {height}) is not on the chip of "
+                f"{chip.width} x {chip.height} px"
+            )
+        self._roi = Roi(x, y, width, height)
+
+    def clear_roi(self) -> None:
+        """The whole chip again."""
+        self._roi = self._chip
+
+    def release(self) -> None:
+        """End a stall, so that nothing waits for the device when it is unloaded."""
+        self._script.end()
 
     def dtype(self) -> DTypeLike:
         """Pixels are unsigned 16 bit."""
@@ -141,22 +186,37 @@ class VirtualCamera(CameraDevice):
             self._truth.clear()
             self.failure = None
             self.late_s = 0.0
-        period_s = self._settings.exposure_ms / 1000
+        self._script.begin()
         due_s = time.perf_counter()
         number = 0
         while n is None or number < n:
-            buffer = get_buffer(self.shape(), np.uint16)
-            power_mw = self._laser.power_mw()
             try:
-                with self._busy:
-                    emitters, facts = self._simulator.frame(buffer, power_mw, number)
+                wrong = self._go_wrong(number)
             except Exception as error:
                 self.failure = error
                 return
+            roi, exposure_ms = self._roi, self._exposure_ms
+            buffer = get_buffer((roi.height, roi.width), np.uint16)
+            power_mw = self._laser.power_mw()
+            try:
+                with self._busy:
+                    emitters, facts = self._simulator.frame(
+                        buffer,
+                        power_mw,
+                        number,
+                        roi=roi,
+                        exposure_ms=exposure_ms,
+                        shutter="empty" not in wrong,
+                    )
+            except Exception as error:
+                self.failure = error
+                return
+            if "saturated" in wrong:
+                buffer[:] = 2**self._settings.camera_facts.bit_depth - 1
             if recorded:
                 self._truth.add(emitters, facts)
             if self._settings.realtime:
-                due_s += period_s
+                due_s += exposure_ms / 1000
                 late_s = time.perf_counter() - due_s
                 if late_s > 0:
                     # Start the next exposure now instead of rushing after the clock.
@@ -164,8 +224,29 @@ class VirtualCamera(CameraDevice):
                     self.late_s += late_s
                 else:
                     time.sleep(-late_s)
-            yield {"LaserPower_mW": f"{power_mw:.6g}"}
+            yield {
+                "LaserPower_mW": f"{power_mw:.6g}",
+                "ROI-X-start": str(roi.x),
+                "ROI-Y-start": str(roi.y),
+                "Width": str(roi.width),
+                "Height": str(roi.height),
+            }
             number += 1
+
+    def _go_wrong(self, number: int) -> dict[str, FaultSettings]:
+        """What the script says of this frame; stalls and changes happen here."""
+        wrong = self._script.at(number)
+        if "stall" in wrong:
+            self._script.stall(wrong["stall"])
+        if "vanish" in wrong:
+            raise RuntimeError("the camera is gone")
+        changed = wrong.get("exposure")
+        if changed is not None and changed.exposure_ms is not None:
+            self.set_exposure(changed.exposure_ms)
+        changed = wrong.get("roi")
+        if changed is not None and changed.roi is not None:
+            self.set_roi(*changed.roi)
+        return wrong
 
 
 def _fact(value: object, _device: object) -> object:

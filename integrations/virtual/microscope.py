@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.extras import require
+from blinkloop.integrations.virtual.faults import FaultScript
+from blinkloop.integrations.virtual.sensor import save_sensor
 from blinkloop.integrations.virtual.settings import VirtualSettings
 from blinkloop.integrations.virtual.simulator import Simulator
 from blinkloop.integrations.virtual.truth import TruthLog
@@ -110,8 +112,14 @@ class VirtualMicroscope:
         """Write the truth as `emitters` and `frames` to a .npz or .h5 file."""
         return self._truth.save(path)
 
+    def save_sensor_maps(self, path: str | Path) -> Path | None:
+        """Write offset, gain and noise of each pixel to a .npz; None: all are alike."""
+        maps = self._simulator.sensor_maps
+        return None if maps is None else save_sensor(maps, path)
+
     def unload(self) -> None:
         """Stop the camera and remove both devices from the core."""
+        self._device.release()
         core = self._core
         loaded = core.getLoadedDevices()
         if CAMERA_LABEL in loaded:
@@ -164,8 +172,9 @@ def load_virtual_microscope(
         )
     simulator = Simulator(settings)
     truth = TruthLog(settings.truth_rows_max)
-    laser = VirtualLaser(settings.start_power_mw, settings.max_power_mw)
-    camera = VirtualCamera(simulator, laser, truth, settings)
+    script = FaultScript(settings.faults)
+    laser = VirtualLaser(settings.start_power_mw, settings.max_power_mw, script)
+    camera = VirtualCamera(simulator, laser, truth, settings, script)
     devices: dict[str, Any] = {LASER_LABEL: laser, CAMERA_LABEL: camera}
     for label, device in devices.items():
         core.loadPyDevice(label, device)

@@ -13,7 +13,10 @@ from blinkloop.schema import CameraSettings, GaussianPsfSettings, PsfSettings
 
 __all__ = [
     "BackgroundSettings",
+    "DriftSettings",
+    "FaultSettings",
     "KineticsSettings",
+    "SensorSettings",
     "Structure",
     "VirtualSettings",
 ]
@@ -54,6 +57,80 @@ class BackgroundSettings(_Strict):
         0.05, ge=0, lt=1, description="Amplitude of a slow wave in time, relative."
     )
     drift_period_s: float = Field(20.0, gt=0, description="Period of that wave.")
+    out_of_focus: float = Field(
+        0.0,
+        ge=0,
+        description="Light of emitters above and below, relative to those in focus; "
+        "it blinks with them and follows the structure.",
+    )
+    out_of_focus_sigma_px: float = Field(
+        8.0, gt=0, description="SD of the blur of that light."
+    )
+
+
+class DriftSettings(_Strict):
+    """How the sample moves under the objective."""
+
+    x_nm_per_s: float = Field(0.0, description="Steady, along the columns.")
+    y_nm_per_s: float = Field(0.0, description="Steady, along the rows.")
+    z_nm_per_s: float = Field(0.0, description="Steady, along the axis.")
+    random_nm: float = Field(
+        0.0, ge=0, description="SD of a random walk after 1 s, along each axis."
+    )
+
+
+class SensorSettings(_Strict):
+    """How the pixels of the chip differ: an sCMOS has an amplifier for each."""
+
+    offset_sd_adu: float = Field(0.0, ge=0, description="SD of the baseline, ADU.")
+    gain_sd: float = Field(
+        0.0, ge=0, le=0.3, description="Relative SD of electrons per ADU."
+    )
+    read_noise_spread: float = Field(
+        0.0, ge=0, le=2, description="SD of ln(read noise): some pixels are noisy."
+    )
+
+    @property
+    def uneven(self) -> bool:
+        """Whether pixels differ at all."""
+        return bool(self.offset_sd_adu or self.gain_sd or self.read_noise_spread)
+
+
+class FaultSettings(_Strict):
+    """Something that goes wrong at a frame of a sequence (frames count from 0).
+
+    `stall`: no frame for `seconds` (None: never again). `vanish`: the camera is gone.
+    `empty`, `saturated`: no light, or too much, for `frames` frames. `exposure`, `roi`:
+    somebody sets another one. `laser-refuses`: every power but 0. `laser-lies`: reads
+    back `power_mw`.
+    """
+
+    kind: Literal[
+        "stall",
+        "vanish",
+        "empty",
+        "saturated",
+        "exposure",
+        "roi",
+        "laser-refuses",
+        "laser-lies",
+    ] = Field(description="What happens.")
+    frame: int = Field(ge=0, description="The first frame that it happens to.")
+    frames: int = Field(1, ge=1, description="To how many frames.")
+    seconds: float | None = Field(None, gt=0, description="Length of a stall.")
+    exposure_ms: float | None = Field(None, gt=0, description="The other exposure.")
+    roi: tuple[int, int, int, int] | None = Field(
+        None, description="The other ROI: x, y, width, height, px."
+    )
+    power_mw: float = Field(25.0, ge=0, description="What the laser says it has.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> FaultSettings:
+        if self.kind in ("exposure", "roi"):
+            name = "exposure_ms" if self.kind == "exposure" else "roi"
+            if getattr(self, name) is None:
+                raise ValueError(f"a fault of kind {self.kind!r} needs {name}")
+        return self
 
 
 class VirtualSettings(_Strict):
@@ -63,7 +140,10 @@ class VirtualSettings(_Strict):
     height_px: int = Field(64, ge=8, le=4096, description="Rows of the chip.")
     pixel_size_nm: float = Field(100.0, gt=0, description="Pixel size in the sample.")
     exposure_ms: float = Field(
-        20.0, gt=0, le=1000, description="Exposure = time between frames."
+        20.0,
+        gt=0,
+        le=1000,
+        description="Exposure = time between frames; photons are those of this one.",
     )
     camera: CameraSettings = Field(
         CameraSettings(),
@@ -94,6 +174,11 @@ class VirtualSettings(_Strict):
         0.2, ge=0, description="SD of that between blinks, relative."
     )
     background: BackgroundSettings = BackgroundSettings()
+    drift: DriftSettings = DriftSettings()
+    sensor: SensorSettings = SensorSettings()
+    faults: tuple[FaultSettings, ...] = Field(
+        (), description="What goes wrong, and at which frame."
+    )
     start_power_mw: float = Field(0.0, ge=0, description="Laser power at load.")
     max_power_mw: float = Field(50.0, gt=0, description="Upper limit of the laser.")
     seed: int = Field(0, ge=0, description="Same seed and powers, same frames.")

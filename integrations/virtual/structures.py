@@ -31,8 +31,8 @@ _LINKER_NM = 5.0
 
 
 def random_streams(seed: int) -> list[np.random.Generator]:
-    """Independent streams of a virtual microscope: sites, blinks, noise, background."""
-    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
+    """Independent streams: sites, blinks, noise, background, drift, sensor."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
 
 
 def sample_positions(settings: VirtualSettings, rng: np.random.Generator) -> _Points:

@@ -26,12 +26,17 @@ TRUTH_FRAME_DTYPE = np.dtype(
         ("dark", "<i8"),
         ("bleached", "<i8"),
         ("background_photons", "<f8"),
+        ("exposure_ms", "<f8"),
+        ("drift_x_nm", "<f8"),
+        ("drift_y_nm", "<f8"),
+        ("drift_z_nm", "<f8"),
     ]
 )
 """One frame: its start in simulated time, the laser power in force, emitters that gave
-light from within the field, those of them with at least 50 photons, emitters on
-averaged over the frame (whole sample), emitters left dark and bleached (whole sample),
-mean background per pixel."""
+light from within the field (the ROI), those of them with at least 50 photons, emitters
+on averaged over the frame (whole sample), emitters left dark and bleached (whole
+sample), mean background per pixel, exposure, and how far the sample has drifted (the
+emitters' positions contain it)."""
 
 _CHUNK_FRAMES = 256
 

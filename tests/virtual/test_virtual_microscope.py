@@ -188,10 +188,10 @@ def test_a_simulation_that_fails_ends_like_a_camera(load, monkeypatch) -> None:
     core, scope = load()
     right = scope._simulator.frame
 
-    def frame(out, power_mw, number):
+    def frame(out, power_mw, number, **how):
         if number == 12:
             raise MemoryError("no memory")
-        return right(out, power_mw, number)
+        return right(out, power_mw, number, **how)
 
     monkeypatch.setattr(scope._simulator, "frame", frame)
     source = MicroManagerSource(core, n_frames=50)
@@ -227,11 +227,12 @@ def test_two_lasers_have_their_own_limits(load) -> None:
     assert MMLaser(other_core, other.laser, "Power").limits == (0.0, 5.0)
 
 
-def test_the_exposure_is_fixed(load) -> None:
+def test_an_exposure_that_cannot_be(load) -> None:
     core, _ = load()
-    MicroManagerSource(core, exposure_ms=5.0)
-    with pytest.raises(DeviceError, match="exposure is 5 ms"):
-        MicroManagerSource(core, exposure_ms=6.0)
+    MicroManagerSource(core, exposure_ms=6.0)
+    assert core.getExposure() == 6.0
+    with pytest.raises(DeviceError, match="not in 0 to 1000 ms"):
+        MicroManagerSource(core, exposure_ms=2000.0)
 
 
 def test_unloaded_and_loaded_again(load) -> None:
