@@ -12,6 +12,7 @@ from blinkloop.cli._bundled import bundled_models, resolve_model
 from blinkloop.cli._feedback import make_loop
 from blinkloop.cli._options import CameraFlags, FiniteRange, FrameSize, json_option
 from blinkloop.cli._output import next_step, note, print_json
+from blinkloop.cli._recording import Recording, recording_options
 from blinkloop.cli._session import Session, open_session, raise_failure
 from blinkloop.errors import InputError
 
@@ -93,8 +94,13 @@ _UPDATE_FRAMES = 40
     show_default=True,
     help="Height x width of the camera, px.",
 )
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads; default: all but one, which the camera needs.",
+)
 @click.option("--backend", default="auto", show_default=True, help="See: doctor.")
+@recording_options
 @json_option
 def command(
     seconds: float,
@@ -108,6 +114,7 @@ def command(
     size: tuple[int, int],
     threads: int | None,
     backend: str,
+    recording: Recording,
     as_json: bool,
 ) -> int | None:
     """Watch molecules being localized while a laser holds their density.
@@ -133,6 +140,7 @@ def command(
     from blinkloop.integrations.virtual import demo_settings, load_virtual_microscope
     from blinkloop.runtime import read_card
 
+    recording.check()
     model = model or _default_model()
     path = resolve_model(model)
     card = read_card(path)
@@ -143,6 +151,7 @@ def command(
         source="Micro-Manager",
         backend=backend,
         threads=threads,
+        live=size,
     )
     settings = demo_settings(
         card,
@@ -175,7 +184,9 @@ def command(
             log=folder / "laser.csv",
             frame_s=settings.exposure_ms / 1000.0,
         )
-        tap = PixelTap(MicroManagerSource(core, camera=scope.camera))
+        source = MicroManagerSource(core, camera=scope.camera)
+        tap = PixelTap(source)
+        recorder = recording.recorder(source, folder, loop.make_safe)
         run = run_live(
             tap,
             session,
@@ -184,11 +195,14 @@ def command(
             suitability=Suitability(session, tap),
             seconds=seconds,
             total=int(seconds * 1000 / settings.exposure_ms),
-            meta={"virtual": settings.model_dump(mode="json")},
+            meta={"virtual": settings.model_dump(mode="json")}
+            | recording.meta(recorder, source),
+            recorder=recorder,
         )
+        run = recording.finish(run, session, folder, threads)
         run.files["laser_log"] = str(folder / "laser.csv")
         run.files["truth"] = str(scope.save_truth(folder / "truth.npz"))
-        more = _against_truth(run, session, scope, loop)
+        more = _against_truth(run, session, scope)
         _pictures(run, session, scope, loop, folder)
     finally:
         scope.unload()
@@ -200,7 +214,7 @@ def command(
         from blinkloop.cli._show import show_run
 
         show_run("Demo", record)
-    raise_failure(run.report, run.files["store"])
+    raise_failure(run.report, run.files["store"], len(run.localizations))
     if run.signal is not None:
         return run.say_stopped()
     next_step("blinkloop", "run", "-m", model, "--config", "YOUR_MICROSCOPE.cfg")
@@ -237,16 +251,17 @@ def _exposure_ms(session: Session, size: tuple[int, int]) -> float:
 
 
 def _against_truth(
-    run: LiveRun, session: Session, scope: VirtualMicroscope, loop: FeedbackLoop
+    run: LiveRun, session: Session, scope: VirtualMicroscope
 ) -> dict[str, Any]:
     """Accuracy against the virtual truth, and the true density."""
     import numpy as np
 
     from blinkloop.evaluation import score
+    from blinkloop.runtime.sinks import LiveStoreReader
 
     emitters, frames = scope.truth()
     settings = scope.settings
-    seen = np.unique(loop.history()["frame"]).astype(np.int64)
+    seen = LiveStoreReader(Path(run.files["store"])).frames()["index"]
     if not seen.size:
         return {}
     # Only frames that were analysed can be compared.

@@ -14,6 +14,7 @@ from blinkloop.cli._options import (
     model_option,
 )
 from blinkloop.cli._output import print_json
+from blinkloop.cli._recording import Recording, recording_options
 from blinkloop.cli._session import open_session, raise_failure, say
 
 __all__ = ["command"]
@@ -22,6 +23,7 @@ __all__ = ["command"]
 @click.command("replay", short_help="Play a movie as if it were a camera.")
 @click.argument("movie", type=click.Path(path_type=Path))
 @model_option()
+@recording_options
 @click.option("--fps", type=float, required=True, help="Frames per second.")
 @click.option(
     "-o",
@@ -38,12 +40,17 @@ __all__ = ["command"]
 @feedback_options
 @camera_options
 @click.option("--threshold", type=float, help="Detection threshold; default: card's.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads; default: all but one, which the camera needs.",
+)
 @click.option("--backend", default="auto", show_default=True, help="See: doctor.")
 @json_option
 def command(
     movie: Path,
     model: Path,
+    recording: Recording,
     fps: float,
     out: Path | None,
     repeat: int,
@@ -78,8 +85,10 @@ def command(
     from blinkloop.integrations.movies import open_movie
     from blinkloop.integrations.replay import ReplaySource
 
+    recording.check()
     with open_movie(movie) as opened:
-        tap = PixelTap(ReplaySource(opened, fps, repeat=repeat))
+        source = ReplaySource(opened, fps, repeat=repeat)
+        tap = PixelTap(source)
         session = open_session(
             model,
             camera_flags,
@@ -88,6 +97,7 @@ def command(
             backend=backend,
             threshold=threshold,
             threads=threads,
+            live=(opened.height, opened.width),
         )
         loop = make_loop(
             session.model.card,
@@ -102,6 +112,7 @@ def command(
         emitters = None if truth is None else read_truth(truth, pixel_nm)
         folder = make_folder(out or new_folder_name("replay"))
         say(session, list(opened.notes()))
+        recorder = recording.recorder(source, folder, loop.make_safe)
         run = run_live(
             tap,
             session,
@@ -109,10 +120,12 @@ def command(
             folder,
             suitability=Suitability(session, tap),
             total=opened.n_frames * repeat,
-            meta={"movie": str(movie), "fps": fps},
+            meta={"movie": str(movie), "fps": fps} | recording.meta(recorder, source),
+            recorder=recorder,
         )
         frames, size = opened.n_frames, (opened.height, opened.width)
         origin = opened.origin
+    run = recording.finish(run, session, folder, threads)
     more = {}
     if emitters is not None:
         from blinkloop.evaluation import score
@@ -132,7 +145,7 @@ def command(
         print_json(record)
     else:
         show_run("Replay", record)
-    raise_failure(run.report, run.files["store"])
+    raise_failure(run.report, run.files["store"], len(run.localizations))
     if run.signal is not None:
         return run.say_stopped()
     open_next(run.files.get("picasso", run.files["store"]))
