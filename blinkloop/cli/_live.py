@@ -229,6 +229,7 @@ def live_record(run: LiveRun, session: Session, **more: Any) -> dict[str, Any]:
         "model": session.model.card.name,
         "model_sha256": session.model.sha256,
         "backend": session.meta["backend"],
+        "threads": session.meta["threads"],
         "camera": session.camera.settings,
         "camera_origin": session.camera.origin,
         **more,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import blinkloop
+from blinkloop.cli._live_backend import live_backend, live_threads, warm_up
 from blinkloop.cli._options import CameraFlags
 from blinkloop.cli._output import note, warn
 from blinkloop.errors import BlinkloopError, InputError
@@ -64,6 +65,7 @@ def open_session(
     threshold: float | None = None,
     threads: int | None = None,
     localize: Callable[[ModelFile, Backend, CameraMaps], Localizer] | None = None,
+    live: tuple[int, int] | None = None,
 ) -> Session:
     """Load a model with the camera facts that hold for a source.
 
@@ -81,6 +83,10 @@ def open_session(
         See `StreamLocalizer`.
     localize
         Makes the localizer; default: a `StreamLocalizer` of whole frames.
+    live
+        Height and width, px, of the frames of a camera that does not wait. Then
+        "auto" goes by single frames of that size, a core is left free unless
+        `threads` says otherwise, and the first call is made here.
     """
     from blinkloop.camera_facts import model_meta, resolve_camera
     from blinkloop.runtime import (
@@ -95,7 +101,13 @@ def open_session(
         flags.values, flags.file, source_facts, model.card, source=source
     )
     maps = make_camera_maps(camera.settings)
+    if live is not None:
+        threads = threads or live_threads()
+        if backend == "auto":
+            backend = live_backend(model, live, threads)
     loaded = create_backend(backend, model, maps, threshold=threshold, threads=threads)
+    if live is not None:
+        warm_up(loaded, model, live)
     make = localize or StreamLocalizer
     localizer = make(model, loaded, maps)
     meta = {
@@ -105,6 +117,8 @@ def open_session(
         "model_file": str(model.path),
         "threshold": threshold or model.card.detection.threshold,
         "backend": loaded.name,
+        # A GPU's backend has none.
+        "threads": getattr(loaded, "threads", None),
         "blinkloop": blinkloop.__version__,
     }
     return Session(model, camera, localizer, meta)

@@ -108,7 +108,11 @@ _RING_S, _LEAST_RING = 1.0, 16
 @feedback_options
 @camera_options
 @click.option("--threshold", type=float, help="Detection threshold; default: card's.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads; default: all but one, which the camera needs.",
+)
 @click.option("--backend", default="auto", show_default=True, help="See: doctor.")
 @json_option
 def command(
@@ -191,6 +195,7 @@ def command(
         backend=backend,
         threshold=threshold,
         threads=threads,
+        live=(source.roi.height, source.roi.width),
     )
     writer = None if laser is None or mode == "off" else _laser(core, laser)
     folder = make_folder(out or new_folder_name("run"))

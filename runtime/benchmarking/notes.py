@@ -22,12 +22,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import blinkloop
 from blinkloop.cache import cache_folder, cache_key, replace_file
 from blinkloop.cuda_driver import find_gpus
+from blinkloop.runtime.benchmarking.live_race import LiveRace
 from blinkloop.runtime.model import ModelFile
 
-__all__ = ["BackendNotes", "backend_notes", "remember_backends"]
+__all__ = ["BackendNotes", "backend_notes", "remember_backends", "remember_live"]
 
 _SUFFIX = ".backends.json"
 _FORMAT_VERSION = 1
+_RACES = 8
+"""Frame sizes and numbers of threads that are remembered; older ones go."""
 _PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -49,6 +52,8 @@ class BackendNotes(BaseModel):
         Backend -> whether it computed what it should (`verify`, `bench --choose`).
     height, width, frames_per_call
         Of the run that measured the speed.
+    live
+        What live runs go by, for each frame size and number of threads.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +63,15 @@ class BackendNotes(BaseModel):
     height: int | None = None
     width: int | None = None
     frames_per_call: int | None = None
+    live: tuple[LiveRace, ...] = ()
+
+    def live_race(self, height: int, width: int, threads: int) -> LiveRace | None:
+        """The race at that frame size and number of threads; None: there was none."""
+        wanted = (height, width, threads)
+        for race in self.live:
+            if (race.height, race.width, race.threads) == wanted:
+                return race
+        return None
 
     def trusted(self, backend: str) -> bool:
         """False when a comparison with the reference failed."""
@@ -129,7 +143,21 @@ def remember_backends(
             height=height,
             width=width,
             frames_per_call=frames_per_call,
+            live=known.live,
         )
+    return _keep(model, notes)
+
+
+def remember_live(model: ModelFile, race: LiveRace) -> Path | None:
+    """Add a race to what is known; the file written, None when none can be."""
+    known = backend_notes(model)
+    size = (race.height, race.width, race.threads)
+    others = [r for r in known.live if (r.height, r.width, r.threads) != size]
+    kept = (*others, race)[-_RACES:]
+    return _keep(model, known.model_copy(update={"live": kept}))
+
+
+def _keep(model: ModelFile, notes: BackendNotes) -> Path | None:
     key = _key(model)
     for file in _places(model):
         entries = {**_read(file), key: notes}
