@@ -92,7 +92,7 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @click.option(
     "--choose",
     is_flag=True,
-    help="Keep the result for 'auto', so that runs use the fastest backend.",
+    help="Keep the result for 'auto', and race once more as live runs would.",
 )
 @json_option
 def command(
@@ -138,6 +138,7 @@ def command(
         warn(f"{name}: {problem}")
     if choose:
         _keep(model, rows, passed)
+        _keep_live(model, sizes, passed)
     if not as_json:
         words = ("demo", "-m", model) if choose else ("bench", "-m", model, "--choose")
         next_step("blinkloop", *words)
@@ -233,6 +234,22 @@ def _keep(
         return
     fastest = backend_notes(file).fastest(speeds)
     note(f"auto now takes {fastest or 'the first of the table'} (kept in {kept})")
+
+
+def _keep_live(
+    model: Path, sizes: Sequence[tuple[int, int]], passed: Mapping[str, bool]
+) -> None:
+    """Race as live runs use the backends: single frames, a core left free."""
+    from blinkloop.cli._live_backend import describe, live_threads, race_live
+    from blinkloop.runtime import read_model
+    from blinkloop.runtime.backends import usable_backends
+
+    file = read_model(model)
+    named = [name for name in usable_backends(file) if passed.get(name, False)]
+    for size in sizes if named else ():
+        race = race_live(file, size, live_threads(), named)
+        if chosen := race.best(named):
+            note(f"live runs take {describe(race, chosen)}")
 
 
 def _show(model: Path, rows: Sequence[Mapping[str, Any]]) -> None:

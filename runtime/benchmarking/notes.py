@@ -100,10 +100,11 @@ def backend_notes(model: ModelFile) -> BackendNotes:
     if not files:  # before the machine is asked what it is, which takes milliseconds
         return BackendNotes()
     key = _key(model)
-    for file in files:
-        if key in (entries := _read(file)):
-            return entries[key]
-    return BackendNotes()
+    found = [notes for file in files if (notes := _read(file).get(key)) is not None]
+    if not found:
+        return BackendNotes()
+    # Races lie in the cache, the rest in the first place that could be written.
+    return found[0].model_copy(update={"live": found[-1].live})
 
 
 def remember_backends(
@@ -145,26 +146,32 @@ def remember_backends(
             frames_per_call=frames_per_call,
             live=known.live,
         )
-    return _keep(model, notes)
+    key = _key(model)
+    for file in _places(model):
+        if _write(file, key, notes):
+            return file
+    return None
 
 
 def remember_live(model: ModelFile, race: LiveRace) -> Path | None:
-    """Add a race to what is known; the file written, None when none can be."""
-    known = backend_notes(model)
+    """Add a race to what is known; the file written, None when it cannot be.
+
+    A run that only wanted to know keeps it in the cache, not beside the model.
+    """
+    file = _places(model)[-1]
+    key = _key(model)
+    known = _read(file).get(key) or backend_notes(model)
     size = (race.height, race.width, race.threads)
     others = [r for r in known.live if (r.height, r.width, r.threads) != size]
     kept = (*others, race)[-_RACES:]
-    return _keep(model, known.model_copy(update={"live": kept}))
+    notes = known.model_copy(update={"live": kept})
+    return file if _write(file, key, notes) else None
 
 
-def _keep(model: ModelFile, notes: BackendNotes) -> Path | None:
-    key = _key(model)
-    for file in _places(model):
-        entries = {**_read(file), key: notes}
-        text = _File(format_version=_FORMAT_VERSION, entries=entries)
-        if replace_file(file, text.model_dump_json(indent=1).encode()):
-            return file
-    return None
+def _write(file: Path, key: str, notes: BackendNotes) -> bool:
+    entries = {**_read(file), key: notes}
+    text = _File(format_version=_FORMAT_VERSION, entries=entries)
+    return replace_file(file, text.model_dump_json(indent=1).encode())
 
 
 def _places(model: ModelFile) -> list[Path]:

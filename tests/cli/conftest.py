@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,25 @@ import pytest
 from click.testing import CliRunner
 from verb_helpers import Said, Verb
 
-from blinkloop.cli import main
+from blinkloop.cli import _session, main
 from blinkloop.cli._bundled import bundled_models
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 BUNDLED = "astigmatic-small"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What runs of these tests find out about backends is not kept with the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLINKLOOP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live verbs called in this process take the first backend without measuring."""
+    monkeypatch.setattr(_session, "live_backend", lambda *_: "auto")
 
 
 @pytest.fixture
