@@ -13,7 +13,16 @@ from blinkloop.extras import require
 from blinkloop.integrations.movies.blocks import BlockMovie
 from blinkloop.integrations.movies.movie import MovieBase
 
-__all__ = ["ZarrMovie", "is_npy", "is_zarr", "open_npy", "open_zarr"]
+__all__ = [
+    "NpyMovie",
+    "ZarrMovie",
+    "axis_notes",
+    "frames_shape",
+    "is_npy",
+    "is_zarr",
+    "open_npy",
+    "open_zarr",
+]
 
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 _TO_NM = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "um": 1e3, "µm": 1e3}
@@ -52,7 +61,15 @@ def open_npy(path: Path) -> BlockMovie:
             f"{path.name}: the array lies in Fortran order, in which single frames "
             f"cannot be read; save numpy.ascontiguousarray(movie)"
         )
-    return BlockMovie(path, _frames_shape(shape, path.name), dtype, offset=offset)
+    return NpyMovie(path, frames_shape(shape, path.name), dtype, offset=offset)
+
+
+class NpyMovie(BlockMovie):
+    """Frames of a NumPy file."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Says when the frames seem to lie along another axis."""
+        return axis_notes(self._name, (self.n_frames, self.height, self.width))
 
 
 def is_zarr(path: Path) -> bool:
@@ -78,7 +95,7 @@ def open_zarr(path: Path) -> ZarrMovie:
             f"({type(error).__name__}: {error}); is it complete?"
         ) from error
     if isinstance(node, zarr.Group):
-        node, facts = _largest_level(node, path.name)
+        node, facts = _image_of(node, path.name)
     return ZarrMovie(path.name, node, facts)
 
 
@@ -96,10 +113,14 @@ class ZarrMovie(MovieBase):
     """
 
     def __init__(self, name: str, array: Any, facts: dict[str, Any]) -> None:
-        super().__init__(name, _frames_shape(array.shape, name), array.dtype)
+        super().__init__(name, frames_shape(array.shape, name), array.dtype)
         self._array = array
         self._lead = tuple(array.shape[:-2]) or (1,)
         self._facts = facts
+
+    def notes(self) -> tuple[str, ...]:
+        """Says when the frames seem to lie along another axis."""
+        return axis_notes(self._name, (self.n_frames, self.height, self.width))
 
     def facts(self) -> dict[str, Any]:
         """Pixel size of an OME-Zarr image."""
@@ -124,7 +145,19 @@ class ZarrMovie(MovieBase):
         return super()._load_rows(start, stop, top, bottom)
 
 
-def _frames_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+def axis_notes(name: str, shape: tuple[int, int, int]) -> tuple[str, ...]:
+    """A remark when square frames seem to lie along the last axis, as in MATLAB."""
+    n_frames, height, width = shape
+    if n_frames != height or height == width or n_frames < 16:
+        return ()
+    return (
+        f"{name}: read as {n_frames} frames of {width} x {height} px; if these are "
+        f"{width} frames of {height} x {n_frames} px, save the array with the frames "
+        f"along its first axis",
+    )
+
+
+def frames_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
     """(frames, rows, columns) of an array's shape; at most one long leading axis."""
     *lead, height, width = (1, 1, *shape)[-max(2, len(shape)) :]
     if len(shape) < 2 or sum(n > 1 for n in lead) > 1:
@@ -135,10 +168,30 @@ def _frames_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
     return int(np.prod([1, *lead])), int(height), int(width)
 
 
-def _largest_level(group: Any, name: str) -> tuple[Any, dict[str, Any]]:
-    """First array of an OME-Zarr image, and its pixel size when it is given."""
+def _image_of(group: Any, name: str) -> tuple[Any, dict[str, Any]]:
+    """The one image of a group: of OME-Zarr, of bioformats2raw, or a single array."""
     attributes = dict(group.attrs)
-    described = attributes.get("ome", attributes).get("multiscales")
+    own = attributes.get("ome", attributes)
+    if "multiscales" in own:
+        return _largest_level(group, own["multiscales"], name)
+    members = dict(group.members())
+    if "bioformats2raw.layout" in own:
+        # Images are groups "0", "1", ...; "OME" holds their description.
+        images = [key for key in members if key.isdecimal()]
+        if len(images) == 1:
+            return _image_of(members[images[0]], name)
+    elif len(members) == 1 and not hasattr(next(iter(members.values())), "members"):
+        return next(iter(members.values())), {}
+    inside = ", ".join(sorted(members)[:6]) or "nothing"
+    first = next(iter(sorted(members)), "0")
+    raise InputError(
+        f"{name}: this Zarr group is not an OME-Zarr image (it holds {inside}); "
+        f"give the folder of the array itself, e.g. {name}/{first}"
+    )
+
+
+def _largest_level(group: Any, described: Any, name: str) -> tuple[Any, dict[str, Any]]:
+    """First array of an OME-Zarr image, and its pixel size when it is given."""
     try:
         image = described[0]
         level = image["datasets"][0]

@@ -43,5 +43,6 @@ def movie_identity(path: Path, movie: Movie) -> dict[str, Any]:
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        return [path]
+        # movie.h5/group/frames: a dataset within a file.
+        return [p for p in (path, *path.parents) if p.is_file()][:1]
     return [Path(folder) / name for folder, _, names in os.walk(path) for name in names]

@@ -13,11 +13,15 @@ from pathlib import Path
 
 from blinkloop.errors import InputError
 from blinkloop.integrations.movies.arrays import is_npy, is_zarr, open_npy, open_zarr
+from blinkloop.integrations.movies.dax import DaxMovie, is_dax
 from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
+from blinkloop.integrations.movies.foreign import foreign_kind
+from blinkloop.integrations.movies.hdf5 import inside_hdf5, is_hdf5, open_hdf5
 from blinkloop.integrations.movies.movie import Movie
+from blinkloop.integrations.movies.ndtiff import NdTiffMovie, ndtiff_folder
 from blinkloop.integrations.movies.picasso_raw import PicassoRawMovie, is_picasso_raw
 from blinkloop.integrations.movies.raw import RawMovie
-from blinkloop.integrations.movies.tiff import open_tiff
+from blinkloop.integrations.movies.tiff import companions, open_tiff
 from blinkloop.integrations.movies.tiff_directory import is_tiff
 from blinkloop.runtime.raw import is_raw_store
 
@@ -25,8 +29,13 @@ __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 
 _KNOWN = (
     "a TIFF file (also BigTIFF, OME, ImageJ), a folder of single-page TIFF files, "
-    "a Picasso .raw with its .yaml, a NumPy .npy or a Zarr folder"
+    "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, a "
+    "NumPy .npy or a Zarr folder"
 )
+
+
+_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5")
+"""Of files that are movies beside TIFF ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ MOVIE_READERS = (
     MovieReader("TIFF", is_tiff, open_tiff),
     MovieReader("NumPy", is_npy, open_npy),
     MovieReader("Picasso raw", is_picasso_raw, PicassoRawMovie),
+    MovieReader("DAX", is_dax, DaxMovie),
+    MovieReader("HDF5", is_hdf5, open_hdf5),
 )
 
 
@@ -77,20 +88,37 @@ def open_movie(path: str | Path) -> Movie:
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
+        within = inside_hdf5(path)
+        if within is not None:
+            return _open_within(path, *within)
         raise InputError(f"{path}: no such file or folder; check the path of the movie")
     try:
         with path.open("rb") as file:
             head = file.read(16)
         if not head:
             raise InputError(f"{path} is empty (0 bytes); was the recording stopped?")
+        foreign = foreign_kind(path, head)
         for reader in MOVIE_READERS:
-            if reader.probe(path, head):
+            # An Imaris file is HDF5 with a dataset for each frame.
+            if reader.probe(path, head) and path.suffix.lower() != ".ims":
                 return reader.open(path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror or error}); check its permissions"
         ) from error
+    if foreign is not None:
+        raise InputError(f"{path} {foreign}")
     raise InputError(f"{path} is not a movie blinkloop can read; give {_KNOWN}")
+
+
+def _open_within(path: Path, file: Path, dataset: str) -> Movie:
+    with file.open("rb") as opened:
+        if not is_hdf5(file, opened.read(16)):
+            raise InputError(
+                f"{path}: no such file or folder ({file.name} is a file, and no HDF5); "
+                f"check the path of the movie"
+            )
+    return open_hdf5(file, dataset)
 
 
 def find_movies(path: str | Path) -> list[Path]:
@@ -104,7 +132,7 @@ def find_movies(path: str | Path) -> list[Path]:
         When there is nothing to read.
     """
     path = Path(path)
-    if not path.is_dir() or is_zarr(path):
+    if not path.is_dir() or is_zarr(path) or ndtiff_folder(path):
         return [path]
     files = tiff_files(path)
     if files and not _multi_page(files[0]):
@@ -112,10 +140,10 @@ def find_movies(path: str | Path) -> list[Path]:
     others = [
         item
         for item in path.iterdir()
-        if (item.is_file() and item.suffix.lower() in (".raw", ".npy"))
-        or (item.is_dir() and is_zarr(item))
+        if (item.is_file() and item.suffix.lower() in _ENDINGS)
+        or (item.is_dir() and (is_zarr(item) or ndtiff_folder(item)))
     ]
-    found = files + sorted(others)
+    found = _firsts(files) + sorted(others)
     if not found:
         raise InputError(f"{path} holds no movie; give {_KNOWN}")
     return found
@@ -124,18 +152,35 @@ def find_movies(path: str | Path) -> list[Path]:
 def _open_folder(path: Path) -> Movie:
     if is_zarr(path):
         return RawMovie(path) if is_raw_store(path) else open_zarr(path)
+    if (folder := ndtiff_folder(path)) is not None:
+        return NdTiffMovie(folder)
     files = tiff_files(path)
     if not files:
         what = "is empty" if not any(path.iterdir()) else "holds no TIFF file"
         raise InputError(f"{path} {what}; give {_KNOWN}")
     if len(files) > 1 and _multi_page(files[0]):
+        firsts = _firsts(files)
+        if len(firsts) == 1:
+            return open_movie(firsts[0])
         raise InputError(
-            f"{path} holds {len(files)} movies of several pages each; "
-            f"give one of them, e.g. {files[0].name}"
+            f"{path} holds {len(firsts)} movies of several pages each; "
+            f"give one of them, e.g. {firsts[0].name}"
         )
     if len(files) == 1:
         return open_movie(files[0])
     return FolderMovie(path, files)
+
+
+def _firsts(files: list[Path]) -> list[Path]:
+    """Files without those that only go on with an OME-TIFF image of another one."""
+    taken: set[str] = set()
+    firsts = []
+    for file in files:
+        if file.name in taken:
+            continue
+        firsts.append(file)
+        taken |= companions(file)
+    return firsts
 
 
 def _multi_page(path: Path) -> bool:

@@ -19,23 +19,27 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
-from blinkloop.extras import require
+from blinkloop.extras import installed, require
 from blinkloop.integrations.movies.movie import MovieBase
 from blinkloop.integrations.movies.tiff_directory import (
     Page,
     TiffDirectory,
+    first_directory_tags,
     read_directory,
 )
 from blinkloop.integrations.movies.tiff_facts import (
     camera_facts,
     chip_origin,
+    imagej_channels,
     imagej_images,
-    ome_planes,
 )
+from blinkloop.integrations.movies.tiff_ome import OmePlanes, ome_planes
 
-__all__ = ["TiffMovie", "open_tiff"]
+__all__ = ["TiffMovie", "companions", "open_tiff"]
 
 _KINDS = {1: "u", 2: "i", 3: "f"}
+_PLAIN = (1, 8, 32773, 32946, 34925)
+"""Compressions that tifffile decodes alone: none, Deflate, PackBits, LZMA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,14 @@ class _Plane:
     file: Path
     start: int
     page: int
+
+
+def companions(path: Path) -> set[str]:
+    """Names of other files that hold frames of a file's OME image."""
+    ome = ome_planes(first_directory_tags(path), path.name)
+    if ome is None or ome.strangers:
+        return set()
+    return {Path(file).name for file, _ in ome.planes if file} - {path.name}
 
 
 def open_tiff(path: Path) -> TiffMovie:
@@ -64,6 +76,7 @@ def open_tiff(path: Path) -> TiffMovie:
         )
     _refuse_mixed(directory)
     first = directory.pages[0]
+    _refuse_several(directory)
     stored = _pixel_type(first, directory)
     planes, damage = _planes(directory, first)
     return TiffMovie(
@@ -118,7 +131,7 @@ class TiffMovie(MovieBase):
 
     def facts(self) -> Mapping[str, Any]:
         """Pixel size, exposure, bit depth, as far as the file knows them."""
-        return camera_facts(self._tags)
+        return camera_facts(self._tags, self._name)
 
     def close(self) -> None:
         """Close all files."""
@@ -162,15 +175,33 @@ class TiffMovie(MovieBase):
         page = self._decoders[plane.file].pages[plane.page]
         try:
             pixels: npt.NDArray[Any] = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" in str(error):
-                raise InputError(
-                    f"{self._name} is compressed with {page.compression.name}, which "
-                    f"needs the package imagecodecs; install it with: "
-                    f"pip install imagecodecs"
-                ) from error
-            raise
+        except Exception as error:
+            # tifffile lacks some decoders without saying so in one kind of error.
+            if page.compression in _PLAIN or installed("imagecodecs"):
+                raise
+            raise InputError(
+                f"{self._name} is compressed with {page.compression.name}, which "
+                f"needs the package imagecodecs; install it with: "
+                f"pip install imagecodecs"
+            ) from error
         return pixels
+
+
+def _refuse_several(directory: TiffDirectory) -> None:
+    """One channel, and one image: not the positions of a multi-point recording."""
+    name, tags = directory.path.name, directory.first_tags
+    ome = ome_planes(tags, name) or OmePlanes(1, ())
+    channels = max(ome.channels, imagej_channels(tags))
+    if channels > 1:
+        raise InputError(
+            f"{name} has {channels} channels; split them and give the channel of the "
+            f"localizations (ImageJ: Image > Color > Split Channels)"
+        )
+    if ome.images > 1:
+        raise InputError(
+            f"{name} has {ome.images} images (positions, or repeats), and a movie is "
+            f"one; save each as a file of its own"
+        )
 
 
 def _planes(directory: TiffDirectory, first: Page) -> tuple[list[_Plane], str | None]:
@@ -178,12 +209,7 @@ def _planes(directory: TiffDirectory, first: Page) -> tuple[list[_Plane], str | 
     run = _single_run(directory, first)
     if run is not None:
         return run
-    ome = ome_planes(directory.first_tags)
-    if ome is not None and ome.channels > 1:
-        raise InputError(
-            f"{directory.path.name} has {ome.channels} channels; split them and give "
-            f"the channel of the localizations"
-        )
+    ome = ome_planes(directory.first_tags, directory.path.name)
     if ome is not None and any(
         file not in ("", directory.path.name) for file, _ in ome.planes
     ):
@@ -201,6 +227,11 @@ def _planes(directory: TiffDirectory, first: Page) -> tuple[list[_Plane], str | 
         damage = (
             f"the file ends after {len(planes)} frames, where its directory says more "
             f"follow"
+        )
+    if damage is None and ome is not None and len(ome.strangers) > 1:
+        damage = (
+            f"its description names other files ({', '.join(ome.strangers[:3])}), so "
+            f"it was renamed, and which frames are in the others is not known"
         )
     promised = imagej_images(directory.first_tags)
     if damage is not None and promised > len(planes):

@@ -23,6 +23,7 @@ __all__ = [
     "DirectoryWalker",
     "Page",
     "TiffDirectory",
+    "first_directory_tags",
     "is_tiff",
     "read_directory",
     "walk",
@@ -159,6 +160,17 @@ def read_directory(path: Path) -> TiffDirectory:
                 first = walker.first_tags(tags)
             pages.append(walker.page(tags))
     return TiffDirectory(path, size, order, tuple(pages), offset, first)
+
+
+def first_directory_tags(path: Path) -> Mapping[int, Any]:
+    """`TiffDirectory.first_tags` of a file, without walking its other pages."""
+    with path.open("rb", buffering=0) as file:
+        head = file.read(16)
+        if head[:4] not in _MAGIC:
+            return {}
+        walker, offset = walk(file, path.stat().st_size, head)
+        directory = walker.directory(offset)
+        return {} if directory is None else walker.first_tags(directory[0])
 
 
 def walk(file: BinaryIO | Any, size: int, head: bytes) -> tuple[DirectoryWalker, int]:

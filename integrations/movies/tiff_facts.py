@@ -1,7 +1,6 @@
 """What the metadata of a TIFF file say of the camera.
 
-OME-TIFF: `Pixels/@PhysicalSizeX` (micrometres unless `PhysicalSizeXUnit` says so) and
-`TiffData` (which page of which file is which plane); see
+OME-TIFF: `Pixels/@PhysicalSizeX` (micrometres unless `PhysicalSizeXUnit` says so), see
 https://docs.openmicroscopy.org/ome-model/. ImageJ: `unit` in the description and the
 resolution tag (pixels per unit). Micro-Manager: the JSON record of each page.
 """
@@ -11,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
 
-__all__ = ["OmePlanes", "camera_facts", "chip_origin", "imagej_images", "ome_planes"]
+from blinkloop.integrations.movies.tiff_ome import ome_pixels
+
+__all__ = ["camera_facts", "chip_origin", "imagej_channels", "imagej_images"]
 
 _NM = {
     "nm": 1.0,
@@ -26,24 +25,19 @@ _NM = {
     "microns": 1e3,
     "\\u00b5m": 1e3,
     "mm": 1e6,
+    "cm": 1e7,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class OmePlanes:
-    """Planes of an OME image in order: (file or "", page within the file) each."""
-
-    channels: int
-    planes: tuple[tuple[str, int], ...]
-
-
-def camera_facts(tags: Mapping[int, Any]) -> dict[str, Any]:
+def camera_facts(tags: Mapping[int, Any], name: str = "") -> dict[str, Any]:
     """Arguments of `CameraSettings` that the first page knows.
 
     Parameters
     ----------
     tags
         `TiffDirectory.first_tags`.
+    name
+        Of the file: an OME description may tell of images in other files, too.
 
     Returns
     -------
@@ -53,7 +47,7 @@ def camera_facts(tags: Mapping[int, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     description = str(tags.get(270, ""))
     pixel = _imagej_pixel(description, tags)
-    pixels = _ome_pixels(description)
+    pixels = ome_pixels(description, name)
     if pixels is not None:
         size = _number(pixels.get("PhysicalSizeX"))
         factor = _NM.get(pixels.get("PhysicalSizeXUnit", "µm"))
@@ -83,6 +77,19 @@ def chip_origin(tags: Mapping[int, Any]) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
+def imagej_channels(tags: Mapping[int, Any]) -> int:
+    """Colour channels of an ImageJ hyperstack; 1 when it does not say.
+
+    When all images are channels it is a stack whose writer did not say what they are.
+    """
+    text = str(tags.get(270, ""))
+    if not text.startswith("ImageJ="):
+        return 1
+    match = re.search(r"^channels=(\d+)", text, re.MULTILINE)
+    channels = int(match[1]) if match else 1
+    return 1 if channels == imagej_images(tags) else channels
+
+
 def imagej_images(tags: Mapping[int, Any]) -> int:
     """Images an ImageJ or tifffile description promises; 1 when there is none."""
     text = str(tags.get(270, ""))
@@ -101,47 +108,21 @@ def imagej_images(tags: Mapping[int, Any]) -> int:
     return 1
 
 
-def ome_planes(tags: Mapping[int, Any]) -> OmePlanes | None:
-    """Order of the planes of the first OME image; None when it is not stated.
-
-    Planes are sorted by time, then z, as far as `TiffData` places them.
-    """
-    pixels = _ome_pixels(str(tags.get(270, "")))
-    if pixels is None:
-        return None
-    channels = int(_number(pixels.get("SizeC")) or 1)
-    planes: list[tuple[int, int, int, str, int]] = []
-    for data in pixels:
-        if not data.tag.endswith("TiffData"):
-            continue
-        file = next(
-            (str(u.get("FileName", "")) for u in data if u.tag.endswith("UUID")), ""
-        )
-        at = [int(data.get(key, 0)) for key in ("FirstT", "FirstZ", "FirstC", "IFD")]
-        if data.get("IFD") is None or int(data.get("PlaneCount", 1)) != 1:
-            return OmePlanes(channels, ())
-        planes.append((at[0], at[1], at[2], file, at[3]))
-    planes.sort(key=lambda plane: plane[:3])
-    return OmePlanes(channels, tuple((p[3], p[4]) for p in planes))
-
-
-def _ome_pixels(description: str) -> ElementTree.Element | None:
-    if "<OME" not in description[:4096]:
-        return None
-    try:
-        root = ElementTree.fromstring(description.encode())
-    except ElementTree.ParseError:
-        return None
-    return next((e for e in root.iter() if e.tag.endswith("}Pixels")), None)
-
-
 def _imagej_pixel(description: str, tags: Mapping[int, Any]) -> float | None:
     if not description.startswith("ImageJ="):
         return None
     unit = re.search(r"^unit=(.*)$", description, re.MULTILINE)
-    factor = _NM.get(unit[1].strip()) if unit else None
+    factor = _unit_nm(unit[1]) if unit else None
     resolution = _number(tags.get(282))
     return factor / resolution if factor and resolution else None
+
+
+def _unit_nm(name: str) -> float | None:
+    """A unit in nm; ImageJ writes the micro sign as an escape or in Latin 1."""
+    text = (
+        name.strip().replace("\\u00B5", "µ").replace("\N{REPLACEMENT CHARACTER}", "µ")
+    )
+    return _NM.get(text, _NM.get(text.lower()))
 
 
 def _micro_manager(tags: Mapping[int, Any]) -> Mapping[str, Any]:
