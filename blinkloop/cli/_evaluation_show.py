@@ -71,6 +71,7 @@ def _calibration(result: _Record) -> None:
                 repeats["ceiling"],
             ]
         )
+        rows.append(["the same of their ranks", repeats["rank"], None])
     rows += [
         ["correlation in bins of sigma", with_error["binned"], None],
         ["calibration error of scores", found["scores"]["ece"], None],

@@ -16,7 +16,12 @@ from blinkloop.evaluation.bounds import bounds_nm2
 from blinkloop.evaluation.condition import Condition
 from blinkloop.evaluation.measure import Measurement
 from blinkloop.evaluation.movie import Localize
-from blinkloop.metrics import correlation, errors_and_sigmas_nm, pair_by_rules
+from blinkloop.metrics import (
+    correlation,
+    errors_and_sigmas_nm,
+    pair_by_rules,
+    rank_correlation,
+)
 from blinkloop.optics.scene import Scene
 
 __all__ = ["sigma_over_repeats"]
@@ -57,7 +62,9 @@ def sigma_over_repeats(
     dict
         `correlation`: Pearson's r, over the emitters found in at least half of the
         draws, of the RMS predicted sigma (all axes) with the RMSE over the draws;
-        `ceiling`: the same with errors drawn from the predicted sigmas;
+        `rank`: Spearman's, which the few emitters that were taken for others do not
+        rule;
+        `ceiling`: the same as `correlation` with errors drawn from the predicted sigmas;
         `crlb`: the same with the single-emitter bound in the place of sigma;
         `n`, `repeats`, `frames`.
     """
@@ -107,6 +114,7 @@ def sigma_over_repeats(
     bound = np.sqrt(np.sum(bounds, axis=1))
     return {
         "correlation": correlation(rms, rmse),
+        "rank": rank_correlation(rms, rmse),
         "ceiling": correlation(rms, np.sqrt(drawn[often] / n)),
         "crlb": correlation(bound, np.sqrt(square[some] / seen[some])),
         "n": len(often),

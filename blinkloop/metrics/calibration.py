@@ -23,6 +23,7 @@ __all__ = [
     "correlation",
     "count_reliability",
     "errors_and_sigmas_nm",
+    "rank_correlation",
     "score_reliability",
     "sigma_correlation",
     "z_scores",
@@ -149,7 +150,7 @@ def sigma_correlation(
         "n": len(s),
         "per_emitter": correlation(s, e),
         "ceiling": correlation(s, drawn),
-        "rank": correlation(_ranks(s), _ranks(e)),
+        "rank": rank_correlation(s, e),
         "binned": correlation(rms_s, rms_e),
         "curve": {
             "sigma_nm": rms_s,
@@ -157,6 +158,12 @@ def sigma_correlation(
             "n": [len(part) for part in groups],
         },
     }
+
+
+def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Spearman's correlation of two (N,), which a few wild values do not rule."""
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return correlation(_ranks(first), _ranks(second))
 
 
 def _ranks(values: Floats) -> Floats:

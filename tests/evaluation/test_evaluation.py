@@ -255,6 +255,7 @@ def test_sigma_over_repeats_reaches_its_ceiling(card, scene):
     assert record["n"] > 300
     assert record["correlation"] == pytest.approx(record["ceiling"], abs=0.03)
     assert record["correlation"] > 0.9
+    assert 0.9 < record["rank"] <= 1.0
     with pytest.raises(InputError, match="at least 2"):
         sigma_over_repeats(scene, condition, localize, how(), repeats=1, frames=3)
 
