@@ -64,7 +64,7 @@ def sigma_over_repeats(
         draws, of the RMS predicted sigma (all axes) with the RMSE over the draws;
         `rank`: Spearman's, which the few emitters that were taken for others do not
         rule;
-        `ceiling`: the same as `correlation` with errors drawn from the predicted sigmas;
+        `ceiling`: `correlation` with errors drawn from the predicted sigmas;
         `crlb`: the same with the single-emitter bound in the place of sigma;
         `n`, `repeats`, `frames`.
     """
