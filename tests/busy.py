@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 PATIENCE_S = 120.0
@@ -32,3 +36,38 @@ def slowdown(work_s: float = 0.1) -> float:
     while time.thread_time() - used < work_s:
         pass
     return max(1.0, (time.monotonic() - began) / work_s)
+
+
+@contextmanager
+def spinning(each: int = 2) -> Iterator[None]:
+    """So many processes per processor of ours that compute without a pause."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    count = each * (len(allowed(0)) if allowed else os.cpu_count() or 1)
+    # They end by themselves when the tests are killed: their input closes.
+    code = """
+import sys, threading
+threading.Thread(target=sys.stdin.read, daemon=True).start()
+watch = threading.enumerate()[-1]
+print("spinning", flush=True)
+while watch.is_alive():
+    pass
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "spinning\n"
+        yield
+        assert all(process.poll() is None for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()

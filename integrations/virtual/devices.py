@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["VirtualCamera", "VirtualLaser"]
 
 
+_BUFFER_S = 0.1
+
+
 class VirtualLaser(GenericDevice):
     """Activation laser with one property, `Power` in mW.
 
@@ -75,8 +78,9 @@ class VirtualCamera(CameraDevice):
     """Camera whose frames come from a `Simulator`.
 
     A frame is simulated when its exposure is due, with the laser power then in force,
-    and published at its end. When the computer cannot keep pace the camera slows down;
-    it never skips a frame and never hurries to catch up. A failure in the simulation
+    and published at its end. A hiccup of the computer of up to 0.1 s is made up for, as
+    by the buffer of a camera; when the computer cannot keep pace the camera slows down.
+    It never skips a frame. A failure in the simulation
     ends the sequence, as a camera that is unplugged does; it is kept in `failure`.
 
     Parameters
@@ -218,12 +222,12 @@ class VirtualCamera(CameraDevice):
             if self._settings.realtime:
                 due_s += exposure_ms / 1000
                 late_s = time.perf_counter() - due_s
-                if late_s > 0:
-                    # Start the next exposure now instead of rushing after the clock.
-                    due_s += late_s
-                    self.late_s += late_s
-                else:
+                if late_s < 0:
                     time.sleep(-late_s)
+                elif late_s > _BUFFER_S:
+                    # Too slow: the clock waits instead of being rushed after.
+                    due_s += late_s - _BUFFER_S
+                    self.late_s += late_s - _BUFFER_S
             yield {
                 "LaserPower_mW": f"{power_mw:.6g}",
                 "ROI-X-start": str(roi.x),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from busy import spinning
 from fault_helpers import Said, check_books, laser_rows, wait_for
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra `micromanager`")
@@ -113,6 +114,25 @@ def test_laser_reads_back_something_else(here, scope) -> None:
     assert "L405.Power: " in said.error
     assert "25" in said.error
     assert check(said)["frames_seen"] == 200
+
+
+@pytest.mark.parametrize(
+    ("camera", "laser", "line", "frames"),
+    [
+        ("VanishingCamera", "Laser", "'Cam' stopped after frame 39", 40),
+        ("SpotsCamera", "RefusingLaser", "interlock open", 80),
+    ],
+)
+def test_faults_on_a_loaded_machine(here, scope, camera, laser, line, frames) -> None:
+    """Beside processes that compute without a pause on every processor."""
+    words = ("--config", scope(camera, laser), *CONTROL, "--frames", 80)
+    with spinning():
+        said = here(*words)
+    assert said.code == 1
+    assert line in said.error
+    report = check(said)
+    assert report["frames_seen"] == frames
+    assert report["frames_lost"] == 0
 
 
 def test_property_does_not_exist(here, scope) -> None:

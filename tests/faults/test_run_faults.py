@@ -6,12 +6,14 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from busy import spinning
 from fault_helpers import MODEL, check_books, laser_rows, wait_for
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra `micromanager`")
@@ -77,7 +79,8 @@ def check(scope: Scope, folder: Path) -> Any:
     return check_books(folder)
 
 
-def test_overflow(here, scope, monkeypatch) -> None:
+@pytest.mark.parametrize("beside", [nullcontext, spinning], ids=["quiet", "loaded"])
+def test_overflow(here, scope, monkeypatch, beside) -> None:
     """The camera's thread stands still for longer than the core's ring lasts."""
     defaults: Any = MicroManagerSource.__init__.__kwdefaults__
     monkeypatch.setitem(defaults, "ring_seconds", 0.1)
@@ -85,7 +88,8 @@ def test_overflow(here, scope, monkeypatch) -> None:
     # Small frames would all fit into the smallest ring that a core has, 1 MB.
     size = ("--set", "Camera.OnCameraCCDXSize=160", "--set")
     size = (*size, "Camera.OnCameraCCDYSize=140")
-    said = here("--config", scope.config, *CONTROL, *size)
+    with beside():
+        said = here("--config", scope.config, *CONTROL, *size)
     assert said.code == 1
     assert "the core's ring of " in said.error
     assert "frames was full" in said.error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
-from busy import wait_for
+from busy import spinning, wait_for
 
 from blinkloop.integrations.micromanager import MicroManagerSource
 
@@ -35,6 +36,12 @@ class Renumbering:
         return pixels, told
 
 
+LOADS = pytest.mark.parametrize(
+    "beside", [nullcontext, spinning], ids=["quiet", "loaded"]
+)
+"""Alone, and beside processes that compute without a pause on every processor."""
+
+
 def stand_still(core: Any, clears: int) -> None:
     """Take no frame until the core has cleared its full ring so often."""
     last = 0
@@ -49,8 +56,14 @@ def lost(indices: list[int]) -> int:
     return int(np.sum(np.diff(indices) - 1))
 
 
+@LOADS
 @pytest.mark.parametrize(("size", "frames"), [(128, 500), (512, 120)])
-def test_numbers_that_jump(demo_core, size, frames) -> None:
+def test_numbers_that_jump(demo_core, size, frames, beside) -> None:
+    with beside():
+        check_jumps(demo_core, size, frames)
+
+
+def check_jumps(demo_core: Any, size: int, frames: int) -> None:
     demo_core.setROI(0, 0, size, size)
     source = MicroManagerSource(
         demo_core,
@@ -70,9 +83,15 @@ def test_numbers_that_jump(demo_core, size, frames) -> None:
     assert source.estimated == 0
 
 
+@LOADS
 @pytest.mark.parametrize("exposure_ms", [10.0, 3.0])
-def test_numbers_that_start_again(demo_core, exposure_ms) -> None:
+def test_numbers_that_start_again(demo_core, exposure_ms, beside) -> None:
     """Exact, however badly the camera keeps its time: a cleared ring was full."""
+    with beside():
+        check_new_starts(demo_core, exposure_ms)
+
+
+def check_new_starts(demo_core: Any, exposure_ms: float) -> None:
     demo_core.setROI(0, 0, 128, 128)
     core = Renumbering(demo_core)
     source = MicroManagerSource(
