@@ -10,6 +10,7 @@ import click
 
 from blinkloop.cli._bundled import bundled_models, resolve_model
 from blinkloop.cli._feedback import make_loop
+from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import CameraFlags, FiniteRange, FrameSize, json_option
 from blinkloop.cli._output import next_step, note, print_json
 from blinkloop.cli._recording import Recording, recording_options
@@ -141,6 +142,9 @@ def command(
     from blinkloop.runtime import read_card
 
     recording.check()
+    check_needs(
+        "demo", ("pymmcore_plus", "demo"), ("matplotlib", "demo"), backend=backend
+    )
     model = model or _default_model()
     path = resolve_model(model)
     card = read_card(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from blinkloop.cli._feedback import feedback_options, make_loop
+from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import (
     CameraFlags,
     camera_options,
@@ -86,6 +87,7 @@ def command(
     from blinkloop.integrations.replay import ReplaySource
 
     recording.check()
+    check_needs("replay", backend=backend)
     with open_movie(movie) as opened:
         source = ReplaySource(opened, fps, repeat=repeat)
         tap = PixelTap(source)

@@ -10,6 +10,7 @@ import click
 
 from blinkloop.cli._feedback import feedback_options, make_loop
 from blinkloop.cli._following import Following, following_options
+from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import (
     CameraFlags,
     FiniteRange,
@@ -165,6 +166,7 @@ def command(
         **recording.given,
     )
     recording.check()
+    check_needs("run", *_packages(following, pycro), backend=backend)
     if mode == "control" and laser is None:
         raise InputError(
             "--mode control needs a laser; name it with --laser DEVICE.PROPERTY, or "
@@ -256,6 +258,14 @@ def command(
         return run.say_stopped()
     open_next(run.files.get("picasso", run.files["store"]))
     return None
+
+
+def _packages(following: Following, pycro: PycroManager) -> list[tuple[str, str]]:
+    """What frames come through, and the extra that brings it."""
+    if following.path is not None:
+        return []
+    through = ("pycromanager", "pycromanager")
+    return [through if pycro.wanted else ("pymmcore_plus", "micromanager")]
 
 
 def _camera(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,11 +48,12 @@ def new_core(
     from pymmcore_plus import CMMCorePlus
 
     path = None if adapter_path is None else str(adapter_path)
-    if not python_devices:
-        return CMMCorePlus(mm_path=path)
-    from pymmcore_plus.experimental.unicore import UniMMCore
+    with _no_advice():
+        if not python_devices:
+            return CMMCorePlus(mm_path=path)
+        from pymmcore_plus.experimental.unicore import UniMMCore
 
-    return UniMMCore(mm_path=path)
+        return UniMMCore(mm_path=path)
 
 
 def open_core(
@@ -119,7 +123,8 @@ def _adapter_folder(core: CMMCorePlus, adapter_path: str | Path | None) -> str:
     """Folder of the device adapters; `InputError` when there are none in it."""
     from pymmcore_plus import find_micromanager
 
-    folder = str(adapter_path) if adapter_path is not None else find_micromanager()
+    with _no_advice():
+        folder = str(adapter_path) if adapter_path is not None else find_micromanager()
     version = core.getAPIVersionInfo()
     interface = _device_interface(core)
     how = (
@@ -133,6 +138,21 @@ def _adapter_folder(core: CMMCorePlus, adapter_path: str | Path | None) -> str:
             f"no Micro-Manager device adapters in {folder} ({version}); {how}"
         )
     return folder
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """Without pymmcore-plus's own lines on Micro-Manager not being found: we say it."""
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.filename != "_discovery.py"
+
+    log = logging.getLogger("pymmcore-plus")
+    log.addFilter(of_others)
+    try:
+        yield
+    finally:
+        log.removeFilter(of_others)
 
 
 def _device_interface(core: CMMCorePlus) -> str:
