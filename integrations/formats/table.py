@@ -16,6 +16,13 @@ from blinkloop.errors import InputError
 from blinkloop.extras import require
 from blinkloop.integrations.formats.decode import is_decode, read_decode
 from blinkloop.integrations.formats.files import refuse_existing
+from blinkloop.integrations.formats.others import (
+    is_smap,
+    known_program,
+    read_other_text,
+    read_smap,
+    read_smap_v5,
+)
 from blinkloop.integrations.formats.picasso import (
     is_picasso,
     read_picasso,
@@ -39,7 +46,9 @@ __all__ = [
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _READABLE = (
-    "a Picasso .hdf5, a ThunderSTORM .csv, a DECODE .h5 or a live store (a folder)"
+    "a Picasso .hdf5, a ThunderSTORM .csv, a DECODE .h5, a SMAP .mat or .csv, a text "
+    "table of the SMLM challenge, Elyra, Nanoimager or rapidSTORM, or a live store (a "
+    "folder)"
 )
 
 
@@ -126,7 +135,8 @@ def read_table(
     Parameters
     ----------
     path
-        Picasso HDF5, ThunderSTORM CSV, DECODE HDF5, or a live store.
+        Picasso HDF5, ThunderSTORM CSV, DECODE HDF5, SMAP, other text tables (see
+        `others`), or a live store.
     pixel_size_nm
         Needed for tables in nm that do not say it; overrules those that do.
 
@@ -147,9 +157,13 @@ def read_table(
     try:
         with path.open("rb") as file:
             head = file.read(512)
-        if head.startswith(_HDF5):
+        if head.startswith((_HDF5, b"MATLAB 7.3")):
             return _read_hdf5(path, pixel_size_nm)
+        if head.startswith(b"MATLAB 5.0"):
+            return read_smap_v5(path, pixel_size_nm)
         if is_csv(path, head):
+            if known_program(path) is not None:
+                return read_other_text(path, pixel_size_nm)
             return read_thunderstorm(path, pixel_size_nm)
     except OSError as error:
         raise InputError(
@@ -166,10 +180,12 @@ def _read_hdf5(path: Path, pixel_size_nm: float | None) -> LocalizationTable:
             return read_picasso(file, path, pixel_size_nm)
         if is_decode(file):
             return read_decode(file, path, pixel_size_nm)
+        if is_smap(file):
+            return read_smap(file, path, pixel_size_nm)
         inside = ", ".join(sorted(file)[:5]) or "nothing"
     raise InputError(
-        f"{path} is an HDF5 file, but holds no table of Picasso or DECODE (it holds "
-        f"{inside})"
+        f"{path} is an HDF5 file, but holds no table of Picasso, DECODE or SMAP (it "
+        f"holds {inside})"
     )
 
 

@@ -1,0 +1,132 @@
+"""Tables of further programs are read where their emitters are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blinkloop.errors import InputError
+from blinkloop.integrations.formats import read_table, write_table
+
+h5py = pytest.importorskip("h5py")
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tables"
+
+TEXTS = {
+    "smap": (
+        "frame,xnm,ynm,znm,phot,bg,locprecnm,locprecznm\n1,100,250,-30,900,4,12,25\n"
+        "3,1060,50,0,800,5,10,20\n",
+        (0.0, 1.5, -30.0, 900.0),
+    ),
+    "challenge": (
+        "Ground-truth,frame,xnano,ynano,znano,intensity\n7,1,50,200,-30,900\n"
+        "8,3,1060,50,0,800\n",
+        (0.0, 1.5, -30.0, 900.0),
+    ),
+    "nanoimager": (
+        "Channel,Frame,X (nm),Y (nm),Z (nm),Photons,Background\n0,0,50,200,-30,900,4\n"
+        "0,2,1060,50,0,800,5\n",
+        (0.0, 1.5, -30.0, 900.0),
+    ),
+    "elyra": (
+        "Index\tFirst Frame\tPosition X [nm]\tPosition Y [nm]\tPrecision [nm]\t"
+        "Number Photons\n1\t1\t50\t200\t8\t900\n2\t3\t1060\t50\t9\t800\n\n"
+        "VoxelSizeX : 0.0967821\n",
+        (0.0, 1.5, np.nan, 900.0),
+    ),
+    "rapidstorm": (
+        '# <localizations><field identifier="Position-0-0" unit="nanometer" /><field '
+        'identifier="Position-1-0" /><field identifier="ImageNumber-0-0" /><field '
+        'identifier="Amplitude-0-0" /></localizations>\n50 200 0 33290.1\n'
+        "1060 50 2 21275.4\n",
+        (0.0, 1.5, np.nan, np.nan),
+    ),
+}
+
+
+@pytest.mark.parametrize("program", TEXTS)
+def test_text_tables(program: str, tmp_path: Path) -> None:
+    text, first = TEXTS[program]
+    path = tmp_path / "locs.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match="--pixel-size-nm"):
+        read_table(path)
+    table = read_table(path, 100.0)
+    np.testing.assert_array_equal(table.data["frame"], [0, 2])
+    row = table.data[0]
+    got = [row[name] for name in ("x_px", "y_px", "z_nm", "photons")]
+    np.testing.assert_allclose(got, first)
+    written = tmp_path / "out.hdf5"
+    write_table(table, written)
+    np.testing.assert_allclose(read_table(written).data["x_px"], table.data["x_px"])
+
+
+def test_a_short_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "locs.csv"
+    path.write_text("frame,xnm,ynm\n1,100,250\n2,100\n")
+    with pytest.raises(InputError, match="row 3 has 2 cells, the header names 3"):
+        read_table(path, 100.0)
+    path.write_text("frame,xnm,ynm\n1,100,250\nx,1,100\n")
+    with pytest.raises(InputError, match="column frame has cells without a number"):
+        read_table(path, 100.0)
+    path.write_text("frame,xnm,ynm\n")
+    assert len(read_table(path, 100.0)) == 0
+
+
+def _smap_h5(path: Path) -> None:
+    with h5py.File(path, "w", userblock_size=512) as file:
+        loc = file.create_group("saveloc/loc")
+        for name, values in (
+            ("frame", [1, 3]),
+            ("xnm", [104, 1060]),
+            ("ynm", [260, 9]),
+        ):
+            loc[name] = np.array([values], float)
+        file["saveloc/file/info/cam_pixelsize_um"] = [[0.104], [0.104]]
+    with path.open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(116))
+
+
+def _smap_v5(path: Path) -> None:
+    io = pytest.importorskip("scipy.io")
+    loc = {"frame": [1.0, 3.0], "xnm": [104.0, 1060.0], "ynm": [260.0, 9.0]}
+    info = {"cam_pixelsize_um": [0.104, 0.104]}
+    io.savemat(path, {"saveloc": {"loc": loc, "file": {"info": info}}})
+
+
+@pytest.mark.parametrize("write", [_smap_h5, _smap_v5], ids=["v7.3", "v5"])
+def test_smap_mat_says_its_pixel(write: object, tmp_path: Path) -> None:
+    path = tmp_path / "run_sml.mat"
+    write(path)  # type: ignore[operator]
+    table = read_table(path)
+    np.testing.assert_array_equal(table.data["frame"], [0, 2])
+    np.testing.assert_allclose(table.data["x_px"][0], 0, atol=1e-9)
+    np.testing.assert_allclose(table.data["y_px"][0], 1.5)
+    assert table.meta["pixel_size_nm"] == pytest.approx(104)
+
+
+def test_another_mat_is_refused(tmp_path: Path) -> None:
+    io = pytest.importorskip("scipy.io")
+    io.savemat(tmp_path / "x.mat", {"a": 1})
+    with pytest.raises(InputError, match="no localizations of SMAP"):
+        read_table(tmp_path / "x.mat")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("smap_dstorm_data.mat", 4884),
+        ("Elyra_dstorm_data.txt", 15),
+        ("Nanoimager_dstorm_data.csv", 14),
+        ("rapidSTORM_dstorm_data.txt", 14),
+        ("rapidSTORM_from_images.txt", 12),
+    ],
+)
+def test_real_tables(name: str, count: int) -> None:
+    if not SHARED.is_dir():
+        pytest.skip(f"real tables not at {SHARED}")
+    table = read_table(SHARED / name, None if name.endswith(".mat") else 100.0)
+    assert len(table) == count
+    assert np.all(np.isfinite(table.data["x_px"]))
+    assert table.data["frame"].min() >= 0
