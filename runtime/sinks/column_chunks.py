@@ -15,6 +15,7 @@ Design notes: knows one array and its folder; no columns, no order, no retries.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _compressor(metadata: dict[str, Any]) -> Any:
     ):
         return None
     try:
-        from numcodecs import Zstd  # zarr brings it
+        numcodecs: Any = import_module("numcodecs")  # zarr brings it
     except ImportError:
         return None
-    return Zstd(**codecs[1].get("configuration", {}))
+    return numcodecs.Zstd(**codecs[1].get("configuration", {}))

@@ -43,6 +43,7 @@ def test_gpu_needs_a_gpu():
 def test_live_counts_every_frame():
     pytest.importorskip("pymmcore_plus")
     options = ("--size", "48x64", "--fps", 25, "--seconds", 2, "--json")
+    options = (*options, "--backend", "onnxruntime-cpu")
     done = run("live.py", *options)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)

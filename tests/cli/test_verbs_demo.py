@@ -92,7 +92,9 @@ def test_demo_table(good: Verb, model: Path, tmp_path: Path) -> None:
     said = good("demo", "-m", model, *words)
     for text in ("density target, per um^2", "Jaccard index", "reconstruction: "):
         assert text in said.out
-    assert said.err.startswith("virtual microscope: 128 x 96 px, 25 frames/s")
+    backend, microscope = said.err.splitlines()[:2]
+    assert backend.startswith("backend ")
+    assert microscope.startswith("virtual microscope: 128 x 96 px, 25 frames/s")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from verb_helpers import Said, Verb
 from blinkloop.integrations.formats import read_table
 
 Signalled = Callable[..., Said]
+NAMED = ("--backend", "onnxruntime-cpu")
+"""So that no process begins by measuring which one is the fastest."""
 
 BOTH = pytest.mark.parametrize(
     ("number", "code", "word"),
@@ -64,7 +66,7 @@ def test_fit(
 def test_replay(signalled: Signalled, model: Path, long_movie: Path) -> None:
     out = long_movie.with_name("out")
     ready = writes_to(out / "localizations.zarr")
-    words = ("-m", model, "--fps", 100, "-o", out, "--json")
+    words = (*NAMED, "-m", model, "--fps", 100, "-o", out, "--json")
     said = signalled(signal.SIGINT, ready, "replay", long_movie, *words)
     check_saved(said, 130, "interrupted: ", out / "localizations.hdf5")
     assert said.json["ended_by"] == "interrupted"
@@ -83,7 +85,7 @@ def test_demo(
     pytest.importorskip("matplotlib", reason="needs the extra `demo`")
     out = tmp_path / "out"
     ready = writes_to(out / "localizations.zarr")
-    words = ("-m", model, "--exposure-ms", 40, "-o", out, "--json")
+    words = (*NAMED, "-m", model, "--exposure-ms", 40, "-o", out, "--json")
     said = signalled(number, ready, "demo", *words)
     check_saved(said, code, word, out / "localizations.hdf5")
     rows = rows_of(out / "laser.csv")
@@ -116,7 +118,7 @@ def test_run(
     out = tmp_path / "out"
     ready = writes_to(out / "localizations.zarr")
     words = ("--config", config, "--mode", "control", "--laser", "L405.Power")
-    words = (*words, "-m", model, "-o", out, "--json", *limit)
+    words = (*words, *NAMED, "-m", model, "-o", out, "--json", *limit)
     said = signalled(signal.SIGTERM, ready, "run", *words)
     assert said.code == code, said.err
     record = said.json
