@@ -176,10 +176,11 @@ def relative_residual(model: Floats, bead: Bead, known: Flags | None = None) -> 
     """RMS of bead - model over RMS of the model, both smoothed by one voxel."""
     ndimage = extras.require("scipy.ndimage", "Aligning beads", "train")
     drawn, target, valid = _meet(model, bead.light, bead.shift, known)
-    if not valid.any():
+    # A "bead" that is no brighter than its surroundings is like nothing.
+    if not valid.any() or bead.amplitude <= 0:
         return float("inf")
     edge = slice(_EDGE, -_EDGE)
-    difference = target / max(bead.amplitude, 1e-300) - drawn
+    difference = target / bead.amplitude - drawn
     smooth = ndimage.gaussian_filter(difference[valid], 1.0)[:, edge, edge]
     signal = ndimage.gaussian_filter(drawn[valid], 1.0)[:, edge, edge]
     smooth = _centred(smooth)

@@ -11,6 +11,7 @@ is decided by `bead_selection`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,13 @@ import numpy.typing as npt
 
 from blinkloop import extras
 
-__all__ = ["Sighting", "find_beads", "light_radius", "projection"]
+__all__ = [
+    "Sighting",
+    "find_beads",
+    "light_radius",
+    "projection",
+    "without_hot_pixels",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,7 +33,9 @@ _SCALES_PX = 1.0 * 1.35 ** np.arange(11)
 """SD of the Gaussians: 1 to 20 px."""
 
 _NOISE_LIMIT = 8.0
-_CLUTTER_LIMIT = 5.0
+_CLUTTER_LIMIT, _CLUTTER_RESPONSE = 5.0, 0.25
+_PARTS, _STATIC = 6, 0.85
+_SAMPLES = 2_000_000
 _SATELLITE_SCALES = 3.0
 _SATELLITE_RESPONSE = 0.4
 
@@ -44,21 +53,62 @@ class Sighting:
         return int(self.column.shape[0])
 
 
-def projection(photons_ZHW: npt.NDArray[np.floating]) -> Floats:
-    """(H, W) mean over z without single hot pixels, and without a sloping background.
+def projection(
+    photons_ZHW: npt.NDArray[np.floating], *, moving: bool = False
+) -> Floats:
+    """(H, W) mean over z without single hot pixels.
 
-    A pixel is replaced by the median of its 3 x 3 neighbourhood when it stands out of
-    it more than an optical image can.
+    Parameters
+    ----------
+    photons_ZHW
+        (Z, H, W) photons.
+    moving
+        Take off every pixel what is there in the darkest part of the stack: dust, and
+        the pattern of a camera, stay the same while the focus moves.
     """
     ndimage = extras.require("scipy.ndimage", "Finding beads", "train")
     mean: Floats = photons_ZHW.mean(0, dtype=np.float64)
+    hot = _stands_out(mean)
+    if moving:
+        mean -= _static(photons_ZHW)
     around = ndimage.median_filter(mean, size=3, mode="nearest")
+    return np.where(hot, around, mean)
+
+
+def _static(photons_ZHW: npt.NDArray[np.floating]) -> Floats:
+    """(H, W) what a pixel has in the darkest part of the stack."""
+    parts = np.array_split(photons_ZHW, max(1, min(_PARTS, len(photons_ZHW) // 2)))
+    darkest: Floats = np.min([part.mean(0, dtype=np.float64) for part in parts], 0)
+    return darkest
+
+
+def without_hot_pixels(photons_ZHW: npt.NDArray[np.float32]) -> int:
+    """Replace hot pixels in place by the median of their neighbours; how many."""
+    mean: Floats = photons_ZHW.mean(0, dtype=np.float64)
+    hot = _stands_out(mean)
+    height, width = hot.shape
+    for row, column in np.argwhere(hot):
+        rows = slice(max(row - 1, 0), min(row + 2, height))
+        columns = slice(max(column - 1, 0), min(column + 2, width))
+        beside = photons_ZHW[:, rows, columns][:, ~hot[rows, columns]]
+        if beside.shape[1]:
+            photons_ZHW[:, row, column] = np.median(beside, 1)
+    return int(hot.sum())
+
+
+def _stands_out(mean: Floats) -> npt.NDArray[np.bool_]:
+    """Pixels that stand out of their 8 neighbours more than an optical image can."""
+    ndimage = extras.require("scipy.ndimage", "Finding beads", "train")
     ring = np.ones((3, 3), bool)
     ring[1, 1] = False
-    beside = ndimage.maximum_filter(mean, footprint=ring, mode="nearest")
+    # Beyond the border there is nothing: a pixel there is no neighbour of itself.
+    beside = ndimage.maximum_filter(
+        mean, footprint=ring, mode="constant", cval=float(mean.min())
+    )
     level = float(np.median(mean))
-    hot = mean - level > 4.0 * np.maximum(beside - level, _noise(mean))
-    return np.where(hot, around, mean)
+    limit = 4.0 * np.maximum(beside - level, _noise(mean))
+    found: npt.NDArray[np.bool_] = mean - level > limit
+    return found
 
 
 def find_beads(
@@ -73,11 +123,30 @@ def find_beads(
     scale_px
         Size of the PSF (SD of the Gaussian); None: found.
     """
+    seen = _find(photons_ZHW, scale_px, moving=False)
+    if len(seen) and _is_static(photons_ZHW, seen):
+        return _find(photons_ZHW, scale_px, moving=True)
+    return seen
+
+
+def _is_static(photons_ZHW: npt.NDArray[np.floating], seen: Sighting) -> bool:
+    """Whether the strongest sighting is there all the time: dust, no bead."""
     ndimage = extras.require("scipy.ndimage", "Finding beads", "train")
-    image = projection(photons_ZHW)
+    response = -(seen.scale_px**2) * ndimage.gaussian_laplace(
+        _static(photons_ZHW), seen.scale_px
+    )
+    at = (int(seen.row[0]), int(seen.column[0]))
+    return bool(response[at] > _STATIC * seen.response[0])
+
+
+def _find(
+    photons_ZHW: npt.NDArray[np.floating], scale_px: float | None, *, moving: bool
+) -> Sighting:
+    ndimage = extras.require("scipy.ndimage", "Finding beads", "train")
+    image = projection(photons_ZHW, moving=moving)
     # Sampled filters do not quite sum to 0: a high level must not show through them.
     image = image - float(np.median(image))
-    noise = _noise(image)
+    noise = min(_noise(image), _noise_over_z(photons_ZHW))
     scales = _SCALES_PX[max(min(image.shape), 7) >= _SCALES_PX * 6]
     if scale_px is not None:
         scales = np.array([scale_px])
@@ -96,7 +165,9 @@ def find_beads(
         return _sighting([], 0.0)
     _, scale, response = best
     spread = 1.4826 * float(np.median(np.abs(response - np.median(response))))
-    limit = max(_NOISE_LIMIT * 0.4 * noise / scale, _CLUTTER_LIMIT * spread)
+    # In a field full of beads the spread is light of beads.
+    clutter = min(_CLUTTER_LIMIT * spread, _CLUTTER_RESPONSE * float(response.max()))
+    limit = max(_NOISE_LIMIT * 0.4 * noise / scale, clutter)
     size = 2 * int(np.ceil(scale)) + 1
     peaks = response == ndimage.maximum_filter(response, size=size, mode="nearest")
     rows, columns = np.nonzero(peaks & (response > limit))
@@ -146,6 +217,23 @@ def _noise(image: Floats) -> float:
     down = np.diff(image, axis=0).ravel()
     steps = np.concatenate([across, down])
     return float(1.4826 * np.median(np.abs(steps)) / np.sqrt(2.0))
+
+
+def _noise_over_z(photons_ZHW: npt.NDArray[np.floating]) -> float:
+    """SD of the pixel noise of a projection, from differences of slices.
+
+    In a field full of light neighbours differ by more than noise. Slices that are
+    alike to the last digit are one slice, saved twice.
+    """
+    step = max(1, photons_ZHW.size // _SAMPLES)
+    flat = photons_ZHW.reshape(len(photons_ZHW), -1)[:, ::step]
+    steps = np.abs(np.diff(flat.astype(np.float64), axis=0))
+    steps = steps[steps > 0]
+    if not steps.size:
+        return 0.0
+    # The mean, and the darkest of the parts taken off, which is noisier.
+    one = 2.0 * 1.4826 * float(np.median(steps))
+    return one / math.sqrt(2.0 * len(photons_ZHW))
 
 
 def _sighting(kept: list[tuple[int, int, float]], scale: float) -> Sighting:

@@ -26,7 +26,7 @@ Integers = npt.NDArray[np.int64]
 
 _MOST_BEADS = 8
 _WRONG_NM = 100.0
-_LEAST_SLOPE = 0.7
+_LEAST_SLOPE, _LEAST_RANGE_NM = 0.7, 500.0
 _FIT_HALF_PX = 24
 _FLOOR = 0.002
 _FEWEST_TO_SPLIT = 12
@@ -221,8 +221,6 @@ def usable_range(
     PSF looks alike above and below focus (no slope) nothing is cut: it is a 2D PSF.
     """
     low, high = whole
-    if not result.slope > _LEAST_SLOPE:
-        return whole
     limit = max(_WRONG_NM, 1.5 * step_nm)
     error = np.abs(result.z_nm - result.stage_nm)
 
@@ -239,8 +237,15 @@ def usable_range(
         return last
 
     start, stop = end(-step_nm, low), end(step_nm, high)
+    found = stop - start
+    # The slope of a long stack is that of slices far out of focus.
+    if not result.slope > _LEAST_SLOPE and (
+        found < _LEAST_RANGE_NM or not result.within(start, stop).slope > _LEAST_SLOPE
+    ):
+        return whole
     # Hardly a slice agrees: say what was measured, not that nothing is usable.
-    return (start, stop) if stop - start >= 0.3 * (high - low) else whole
+    enough = min(0.3 * (high - low), _LEAST_RANGE_NM)
+    return (start, stop) if found >= enough else whole
 
 
 def bounds(

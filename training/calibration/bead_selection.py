@@ -17,6 +17,7 @@ from blinkloop.training.calibration.bead_finding import (
     find_beads,
     light_radius,
     projection,
+    without_hot_pixels,
 )
 from blinkloop.training.calibration.bead_records import (
     Bead,
@@ -24,12 +25,24 @@ from blinkloop.training.calibration.bead_records import (
     Found,
 )
 
-__all__ = ["MARGIN_PX", "Field", "cut_beads", "look_at", "select_beads", "window_sizes"]
+__all__ = [
+    "BORDER",
+    "MARGIN_PX",
+    "Field",
+    "cut_beads",
+    "look_at",
+    "select_beads",
+    "smaller_sizes",
+    "window_sizes",
+]
 
 Floats = npt.NDArray[np.float64]
 
 MARGIN_PX = 3
 """Beads are cut this much wider than the window, so that they can be shifted."""
+
+BORDER = "from the border"
+"""In the reason for a bead whose window reaches out of the field."""
 
 _SHARE = 0.96
 _SMALLEST_HALF_PX, _LARGEST_HALF_PX = 5, 32
@@ -51,7 +64,11 @@ class Field:
 
 
 def look_at(stack: BeadStack, photons: npt.NDArray[np.float32]) -> Field:
-    """Find beads and how far their light reaches."""
+    """Find beads and how far their light reaches.
+
+    Hot pixels are taken out of `photons`, in place.
+    """
+    without_hot_pixels(photons)
     sighting = find_beads(photons)
     if not len(sighting):
         return Field(stack, photons, sighting, 0)
@@ -81,6 +98,19 @@ def window_sizes(fields: list[Field], roi_px: int | None) -> list[int]:
     best = min(max(widest + 2, least), max(_LARGEST_HALF_PX, least))
     sizes = {max(least, int(best * factor)) for factor in (1.0, 0.8, 0.65)}
     return sorted(sizes, reverse=True)
+
+
+def smaller_sizes(
+    least: int, dropped: list[tuple[Found, str]], roi_px: int | None
+) -> list[int]:
+    """Half sides below the usual ones, for beads that were cut out of their field.
+
+    None when a bead has another flaw than that the border is near: a neighbour would
+    only be hidden.
+    """
+    if roi_px is not None or any(BORDER not in reason for _, reason in dropped):
+        return []
+    return list(range(least - 1, _SMALLEST_HALF_PX - 1, -1))
 
 
 def select_beads(
@@ -118,9 +148,7 @@ def select_beads(
         elif (beside & (seen.response > value / _LOBE)).any():
             reason = "faint light beside a bead: a side lobe, or a neighbour"
         elif edge < room:
-            reason = (
-                f"{edge} px from the border; a window of {2 * half + 1} px does not fit"
-            )
+            reason = f"{edge} px {BORDER}; a window of {2 * half + 1} px does not fit"
         elif near.any():
             away = np.hypot(seen.column[near] - x, seen.row[near] - y).min()
             reason = f"another bead is {away:.0f} px away"

@@ -33,6 +33,7 @@ from blinkloop.training.calibration.bead_selection import (
     cut_beads,
     look_at,
     select_beads,
+    smaller_sizes,
     window_sizes,
 )
 
@@ -129,18 +130,17 @@ def _choose(
         for field in fields
         if len(field.sighting)
     )
+    sizes = window_sizes(fields, settings.roi_px)
     tried = []
-    for half in window_sizes(fields, settings.roi_px):
-        found: list[Found] = []
-        dropped: list[tuple[Found, str]] = []
-        for number, field in enumerate(fields):
-            if len(field.sighting):
-                used, out = select_beads(field, number, half)
-                found += used
-                dropped += out
-        tried.append((found, dropped, half))
-        if len(found) >= min(3, strong):
+    for half in sizes:
+        tried.append((*_select(fields, half), half))
+        if len(tried[-1][0]) >= min(3, strong):
             break
+    if not any(found for found, _, _ in tried):
+        for half in smaller_sizes(sizes[-1], tried[-1][1], settings.roi_px):
+            tried.append((*_select(fields, half), half))
+            if tried[-1][0]:
+                break
     enough = [one for one in tried if len(one[0]) >= 3]
     some = [one for one in tried if one[0]]
     if not some:
@@ -150,6 +150,20 @@ def _choose(
     for number, field in enumerate(fields):
         beads += cut_beads(field, [one for one in found if one.stack == number], half)
     return sorted(beads, key=lambda bead: -bead.found.response), dropped, half
+
+
+def _select(
+    fields: list[Field], half: int
+) -> tuple[list[Found], list[tuple[Found, str]]]:
+    """Beads of all stacks that can be used with a window, and the others."""
+    found: list[Found] = []
+    dropped: list[tuple[Found, str]] = []
+    for number, field in enumerate(fields):
+        if len(field.sighting):
+            used, out = select_beads(field, number, half)
+            found += used
+            dropped += out
+    return found, dropped
 
 
 def _none_usable(
