@@ -2,7 +2,8 @@
 
 The engine carries the model's card and the SHA-256 of the ONNX file, so that a stale
 one is found out (docs/engines.md). An engine built before from the same bytes, with
-the same builder and the same choices, comes from the cache.
+the same builder and the same choices, comes from the cache. Of an int8 file the engine
+has the rounded weights and computes in float; its card says so.
 
 Design notes: an engine cannot be run where it is built, so what is checked here is its
 graph: rewritten, compared bit by bit in ONNX Runtime, and only then built.
@@ -32,7 +33,7 @@ from blinkloop.engine_file import (
     read_engine,
 )
 from blinkloop.engine_kinds import EngineKind, engine_kind
-from blinkloop.errors import BlinkloopError, InputError
+from blinkloop.errors import BlinkloopError, CheckFailedError, InputError
 from blinkloop.export.engine_builder import builder_gpu, serialize_engine
 from blinkloop.export.engine_graph import (
     FLAVOUR,
@@ -42,10 +43,16 @@ from blinkloop.export.engine_graph import (
 )
 from blinkloop.export.engine_spec import EngineSpec, profile
 from blinkloop.export.model_file import load_model, replacing
+from blinkloop.export.precision_float import float_card, to_float
+from blinkloop.export.verify_converted import times_conversion
 from blinkloop.schema import ModelCard
 from blinkloop.tensorrt_module import load_tensorrt
 
 __all__ = ["build_engine"]
+
+_MOST_TIMES = 2.0
+"""An int8 graph in float against itself, in what the conversion changed: 1 when it is
+the fp32 network again (measured 0.9 to 1.0)."""
 
 
 def build_engine(
@@ -61,7 +68,7 @@ def build_engine(
     Parameters
     ----------
     model
-        ONNX file that `export_onnx` wrote.
+        ONNX file that `export_onnx` or `convert` wrote.
     out
         Engine file to write; an existing one is replaced when all went well.
     kind
@@ -78,7 +85,7 @@ def build_engine(
     Raises
     ------
     CheckFailedError
-        The builder refuses the graph.
+        The builder refuses the graph, or a rewritten one is not the same network.
     InputError
         A file, kind or choice that cannot be used, or no GPU where one is needed.
     MissingExtraError
@@ -91,11 +98,6 @@ def build_engine(
             f"{target}: a {kind} engine file ends in {wanted.suffix}; give such a name"
         )
     message, card = load_model(file)
-    if card.precision_name == "int8":
-        raise InputError(
-            f"{file}: int8 with zero points is for CPUs, TensorRT does not take it; "
-            f"build the engine from the fp32 model, or from one of --precision fp16"
-        )
     trt = load_tensorrt(wanted, f"Building a {kind} engine")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     order = _Order(trt, wanted, builder_gpu(wanted), chosen, digest)
@@ -172,6 +174,19 @@ def _from_cache(file: Path, key: str) -> bytes | None:
         return None
 
 
+def _in_float(message: Any, card: ModelCard, sha256: str) -> tuple[Any, ModelCard]:
+    """Graph and card of an int8 file as an engine can have them."""
+    graph = to_float(message)
+    times = times_conversion(message, graph, card)
+    if not times <= _MOST_TIMES:
+        raise CheckFailedError(
+            f"{card.name}: without its 8 bits between layers the graph gives answers "
+            f"{times:.1f} times as far off as int8 is from fp32 (allowed: "
+            f"{_MOST_TIMES:g}); build the engine from the fp32 model"
+        )
+    return graph, float_card(card, sha256)
+
+
 def _build(
     order: _Order,
     message: Any,
@@ -179,6 +194,8 @@ def _build(
     shapes: dict[str, tuple[tuple[int, ...], ...]],
 ) -> bytes:
     """The engine file's bytes."""
+    if card.precision_name == "int8":
+        message, card = _in_float(message, card, order.onnx_sha256)
     graph = engine_graph(message)
     check_same_answers(message, graph, card)
     spec, times = order.spec, order.timing_file()

@@ -1,13 +1,12 @@
 """The streaming graph as engines take it: same answers, no fragile arithmetic.
 
-Two things are rewritten. PyTorch exports the row of a detection, `index // width`, as a
-division of float32 numbers and `floor`. That is exact only where a division is rounded
-correctly; GPU code generators may use an approximate one, and then a detection at the
-left edge would land a whole row off. Whole numbers are divided instead. And int8 files
-keep biases as int32 with a scale, which TensorRT does not read: they become the float32
-numbers they stand for.
+PyTorch exports the row of a detection, `index // width`, as a division of float32
+numbers and `floor`. That is exact only where a division is rounded correctly; GPU code
+generators may use an approximate one, and then a detection at the left edge would land
+a whole row off. Whole numbers are divided instead. The 8 bits of int8 files are out of
+the graph before it comes here (`precision_float`).
 
-Design notes: works on the ONNX message of any model file, so that files exported
+Design notes: works on the ONNX message of any float model file, so that files exported
 before serve too; knows nothing of TensorRT.
 """
 
@@ -18,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from blinkloop.errors import CheckFailedError
+from blinkloop.export.precision_graph import drop_unused
 from blinkloop.export.streaming import INPUT_NAMES, OUTPUT_NAMES
 from blinkloop.extras import require
 from blinkloop.schema import ModelCard
 
 __all__ = ["FLAVOUR", "check_same_answers", "engine_graph", "number_types"]
 
-FLAVOUR = 2
+FLAVOUR = 3
 """Version of the rewriting; part of every engine's key."""
 
 _INT64 = 7
@@ -54,8 +54,7 @@ def engine_graph(model: Any) -> Any:
     for node in list(graph.node):
         if node.op_type == "Floor":
             _divide_whole_numbers(onnx, graph, makers, node)
-    _write_out_biases(onnx, graph)
-    _drop_unused(graph)
+    drop_unused(graph)
     return copy
 
 
@@ -80,37 +79,6 @@ def _divide_whole_numbers(
         # Neither index nor width is ever negative, where `Div` would not be `floor`.
         new = onnx.helper.make_node("Div", whole, list(cast.output), name=cast.name)
         cast.CopyFrom(new)
-
-
-def _write_out_biases(onnx: Any, graph: Any) -> None:
-    """DequantizeLinear of an int32 weight  =>  its value as a float32 weight."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in list(graph.node):
-        if node.op_type != "DequantizeLinear" or not tensors.keys() >= set(node.input):
-            continue
-        whole = tensors[node.input[0]]
-        if whole.data_type != onnx.TensorProto.INT32:
-            continue
-        # By definition int32 has no zero point but 0 (ONNX, DequantizeLinear).
-        scale = onnx.numpy_helper.to_array(tensors[node.input[1]])
-        value = onnx.numpy_helper.to_array(whole).astype(np.float32) * scale
-        value = value.astype(np.float32)
-        graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
-        graph.node.remove(node)
-
-
-def _drop_unused(graph: Any) -> None:
-    """Take out nodes and weights that nobody reads any more."""
-    while True:
-        read = {name for node in graph.node for name in node.input}
-        read |= {port.name for port in graph.output}
-        unused = [node for node in graph.node if not read & set(node.output)]
-        if not unused:
-            break
-        for node in unused:
-            graph.node.remove(node)
-    for tensor in [t for t in graph.initializer if t.name not in read]:
-        graph.initializer.remove(tensor)
 
 
 def number_types(model: Any) -> tuple[str, ...]:

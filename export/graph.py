@@ -2,10 +2,15 @@
 
 Frames, height and width stay dynamic; initializers keep the names of the state dict;
 nothing of the machine it was made on (paths, stack traces) stays inside.
+
+PyTorch's exporter makes one initializer of weights that are equal (as two biases of
+zeros are), under one of their names. So a stand-in is exported whose weights all
+differ, and the weights are put into the graph by name.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -15,6 +20,7 @@ from typing import Any
 import torch
 
 from blinkloop.export.streaming import INPUT_NAMES, OUTPUT_NAMES, StreamingNetwork
+from blinkloop.export.weights import WEIGHT_PREFIX
 from blinkloop.extras import require
 from blinkloop.schema import CARD_KEY, DETECTION_COLUMNS, ModelCard
 from blinkloop.training.network import TwoStageNetwork
@@ -97,7 +103,9 @@ def build_graph(
     # Odd sizes, so that no size is taken for a multiple of the network's stride.
     height, width = (n * architecture.size_multiple + 1 for n in _EXPORT_BLOCKS)
     kept = (2, architecture.kept_channels, *architecture.feature_size(height, width))
-    module = StreamingNetwork(network, card.scaling, card.detection).cpu().eval()
+    network.eval()
+    module = StreamingNetwork(_stand_in(network), card.scaling, card.detection).cpu()
+    module.eval()
     # Camera maps of 1 x 1, whose sizes appear nowhere in the graph: broadcasting then
     # takes full maps as well, which torch.export cannot say of one dimension.
     arguments = (
@@ -129,8 +137,31 @@ def build_graph(
     if program is None:  # only for torch's type: without a path there is a program
         raise RuntimeError("torch.onnx.export returned nothing")
     model = program.model_proto
+    _put_weights(model, network)
     _tidy(model, card)
     return model
+
+
+def _stand_in(network: TwoStageNetwork) -> TwoStageNetwork:
+    """A network of this architecture with weights of which no two are equal."""
+    double = copy.deepcopy(network)
+    with torch.no_grad():
+        for number, value in enumerate(double.state_dict().values(), start=2):
+            # From `number` on, below the next one: no zeros and ones, nor constants.
+            rising = torch.arange(value.numel()) / value.numel()
+            value.copy_((number + rising).reshape(value.shape))
+    return double
+
+
+def _put_weights(model: Any, network: TwoStageNetwork) -> None:
+    """The network's own weights in place of those of the stand-in."""
+    onnx = require("onnx", "Exporting a network", "export")
+    weights = network.state_dict()
+    for tensor in model.graph.initializer:
+        name = tensor.name.removeprefix(WEIGHT_PREFIX)
+        if tensor.name.startswith(WEIGHT_PREFIX) and name in weights:
+            value = weights[name].detach().cpu().float().numpy()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
 
 
 def _tidy(model: Any, card: ModelCard) -> None:

@@ -21,7 +21,7 @@ from blinkloop.export.precision_emulated import with_roundings
 from blinkloop.export.precision_fp16 import to_fp16
 from blinkloop.export.precision_graph import graph_sha256
 from blinkloop.export.precision_int8 import to_int8
-from blinkloop.export.renew import renew
+from blinkloop.export.renew import from_int8, renew
 from blinkloop.export.verify import verify
 from blinkloop.export.verify_converted import conversion_tolerances
 from blinkloop.export.verify_frames import (
@@ -45,6 +45,10 @@ __all__ = ["convert"]
 
 _BACKEND = "onnxruntime-cpu"
 _FRAMES = 100
+_IN_FLOAT = {
+    "int8": ", or one with its rounded weights, which --precision fp32 makes",
+    "fp16": "",
+}
 
 
 def convert(
@@ -58,16 +62,17 @@ def convert(
     frames: int = _FRAMES,
     psf_folder: str | os.PathLike[str] | None = None,
 ) -> ModelCard:
-    """Write an fp32 model file in another precision.
+    """Write a model file in another precision.
 
     Parameters
     ----------
     source
-        Model file in fp32.
+        Model file in fp32; for `precision` "fp32" also one in int8.
     path
         File to write; an existing one is replaced when all checks have passed.
     precision
-        "fp16" or "int8"; "fp32" exports the weights again.
+        "fp16" or "int8"; "fp32" exports the weights again, also the rounded ones of an
+        int8 file (`renew.from_int8`).
     limits
         What may be lost; default: `LossLimits()`.
     allow_loss
@@ -97,14 +102,17 @@ def convert(
             f"there is no precision {precision!r}; known: {', '.join(PRECISIONS)}"
         )
     file, target, chosen = Path(source), Path(path), limits or LossLimits()
+    model, card = load_model(file)
     if precision == "fp32":
+        if card.precision_name == "int8":
+            name = _name_of(card, "fp32", target.stem)
+            return from_int8(file, target, name=name)
         return renew(file, target)
     require("onnxruntime", "Converting a model", "cpu")
-    model, card = load_model(file)
     if card.precision is not None:
         raise InputError(
             f"{file}: is converted to {card.precision.name} already; give the fp32 "
-            f"model it was made from"
+            f"model it was made from{_IN_FLOAT[card.precision.name]}"
         )
     folders = [file.parent, *([] if psf_folder is None else [Path(psf_folder)])]
     condition = condition_beside(card, folders)
@@ -158,16 +166,18 @@ def _converted_card(card: ModelCard, entry: Precision, stem: str) -> ModelCard:
     """
     # What fp32 answered, and how accurate it was, is not true of this file.
     provenance = {k: v for k, v in card.provenance.items() if k != "record"}
-    name = card.name
-    said = stem.startswith(f"{name}-")
     return card.model_copy(
         update={
-            "name": stem if said else f"{name}-{entry.name}",
+            "name": _name_of(card, entry.name, stem),
             "precision": entry,
             "accuracy": {},
             "provenance": provenance,
         }
     )
+
+
+def _name_of(card: ModelCard, precision: str, stem: str) -> str:
+    return stem if stem.startswith(f"{card.name}-") else f"{card.name}-{precision}"
 
 
 def _write(model: Any, card: ModelCard, path: Path) -> None:

@@ -18,7 +18,15 @@ from blinkloop.export.verify_frames import Feed
 from blinkloop.export.weights import WEIGHT_PREFIX
 from blinkloop.extras import require
 
-__all__ = ["Anatomy", "Ranges", "anatomy", "graph_sha256", "short_name", "value_ranges"]
+__all__ = [
+    "Anatomy",
+    "Ranges",
+    "anatomy",
+    "drop_unused",
+    "graph_sha256",
+    "short_name",
+    "value_ranges",
+]
 
 Ranges = Mapping[str, tuple[float, float]]
 """Value of the graph -> smallest and largest number seen."""
@@ -99,6 +107,20 @@ def short_name(convolution: Any) -> str:
     """Name of a convolution for people, e.g. `context.out`."""
     name: str = convolution.input[1]
     return name.removeprefix(WEIGHT_PREFIX).removesuffix(".weight")
+
+
+def drop_unused(graph: Any) -> None:
+    """Take out nodes and weights of an `onnx.GraphProto` that nobody reads any more."""
+    while True:
+        read = {name for node in graph.node for name in node.input}
+        read |= {port.name for port in graph.output}
+        unused = [node for node in graph.node if not read & set(node.output)]
+        if not unused:
+            break
+        for node in unused:
+            graph.node.remove(node)
+    for tensor in [t for t in graph.initializer if t.name not in read]:
+        graph.initializer.remove(tensor)
 
 
 def value_ranges(model: Any, names: Sequence[str], feeds: Sequence[Feed]) -> Ranges:

@@ -4,7 +4,8 @@ Of an fp32 model, first row: the network rebuilt from the file's own weights aga
 what the card says the network was when it was exported (or against a training
 checkpoint); a damaged weight shows here. Other rows: each backend against that rebuilt
 network, the whole movie at once against every chunking. A model in fewer bits is
-compared with its own graph instead, run operator by operator (`verify_converted`).
+compared with its own graph instead, run operator by operator (`verify_converted`);
+an engine of an int8 model with the network of the rounded weights, for that it is.
 
 Design notes: the tolerances are the card's. A detection so close to a threshold that
 differences within the tolerance decide is neither lost nor added (`reference`).
@@ -12,8 +13,10 @@ differences within the tolerance decide is neither lost nor added (`reference`).
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from blinkloop.engine_kinds import ENGINE_KINDS
 from blinkloop.errors import CheckFailedError, InputError
 from blinkloop.export.comparison import Comparison, VerifyRow
 from blinkloop.export.model_file import load_model
+from blinkloop.export.precision_float import float_card, to_float
 from blinkloop.export.probe import ProbeMovie, probe_movies
 from blinkloop.export.record import compare_with_record
 from blinkloop.export.reference import expected_detections, reference_maps
@@ -33,7 +38,12 @@ from blinkloop.export.verify_converted import (
     graph_maps,
     ordinary_movies,
 )
-from blinkloop.export.weights import make_network, read_model_weights, weights_sha256
+from blinkloop.export.weights import (
+    make_network,
+    read_model_weights,
+    weights_inside,
+    weights_sha256,
+)
 from blinkloop.runtime.backends import backend_table, create_backend
 from blinkloop.runtime.camera_maps import CameraMaps, make_camera_maps
 from blinkloop.runtime.model import ModelFile, read_model
@@ -41,6 +51,7 @@ from blinkloop.runtime.protocols import Backend
 from blinkloop.runtime.records import Roi
 from blinkloop.schema import ModelCard
 from blinkloop.training.detection import detection_scores, detection_table
+from blinkloop.training.network import TwoStageNetwork
 
 __all__ = ["raise_if_failed", "verify"]
 
@@ -90,10 +101,7 @@ def verify(
     else:
         weights, card = read_model_weights(model)
         network = make_network(card.architecture, weights, source=os.fspath(model))
-        movies = [
-            (movie, reference_maps(network, card, movie.photons))
-            for movie in probe_movies(card, seed=seed)
-        ]
+        movies = _of_network(network, card, seed)
         if run is None:
             first = compare_with_record(network, card, weights_sha256(weights))
         else:
@@ -101,8 +109,22 @@ def verify(
     rows = [first]
     available = [row.name for row in backend_table() if row.available]
     file = read_model(model)
+    plain = _Reference(card, movies)
+
+    @functools.cache
+    def of_engines() -> _Reference:
+        if card.precision_name != "int8":
+            return plain
+        rounded = make_network(
+            card.architecture,
+            weights_inside(to_float(message)),
+            source=os.fspath(model),
+        )
+        in_float = float_card(card, file.sha256)
+        return _Reference(in_float, _of_network(rounded, in_float, seed))
+
     for name in available or ["auto"] if backends is None else backends:
-        rows.append(_compare_backend(name, file, movies, threads))
+        rows.append(_compare_backend(name, file, plain, of_engines, threads))
     return rows
 
 
@@ -114,6 +136,22 @@ def raise_if_failed(rows: Sequence[VerifyRow], *, source: str) -> None:
 
 
 _Movies = Sequence[tuple[ProbeMovie, npt.NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """What a backend must give, and with which tolerances."""
+
+    card: ModelCard
+    movies: _Movies
+
+
+def _of_network(network: TwoStageNetwork, card: ModelCard, seed: int) -> _Movies:
+    """Movies with what PyTorch says of them."""
+    return [
+        (movie, reference_maps(network, card, movie.photons))
+        for movie in probe_movies(card, seed=seed)
+    ]
 
 
 def _of_converted(
@@ -163,25 +201,31 @@ def _compare_with_run(run: Path, card: ModelCard, movies: _Movies) -> VerifyRow:
 
 
 def _compare_backend(
-    name: str, model: ModelFile, movies: _Movies, threads: int | None
+    name: str,
+    model: ModelFile,
+    plain: _Reference,
+    of_engines: Callable[[], _Reference],
+    threads: int | None,
 ) -> VerifyRow:
-    card = model.card
-    backend: Backend | None = None
-    kind = Comparison if card.precision is None else ConvertedComparison
-    comparison = kind(name, card)
+    maps = make_camera_maps(model.card.camera)
+    backend = create_backend(name, model, maps, threads=threads)
     try:
-        for movie, maps in movies:
-            camera = _camera(card, movie)
-            if backend is None:
-                backend = create_backend(name, model, camera, threads=threads)
-                comparison.backend = backend.name
-            backend.set_camera(camera)
-            adu = movie.photons / camera.photons_per_adu + camera.offset_adu
-            for chunks in movie.chunkings:
-                _compare_stream(comparison, backend, adu, maps, chunks, movie.name)
+        reference = of_engines() if backend.name in ENGINE_KINDS else plain
+        return _compare_movies(backend, reference)
     finally:
-        if backend is not None:
-            backend.close()
+        backend.close()
+
+
+def _compare_movies(backend: Backend, reference: _Reference) -> VerifyRow:
+    card = reference.card
+    kind = Comparison if card.precision is None else ConvertedComparison
+    comparison = kind(backend.name, card)
+    for movie, maps in reference.movies:
+        camera = _camera(card, movie)
+        backend.set_camera(camera)
+        adu = movie.photons / camera.photons_per_adu + camera.offset_adu
+        for chunks in movie.chunkings:
+            _compare_stream(comparison, backend, adu, maps, chunks, movie.name)
     return comparison.row()
 
 

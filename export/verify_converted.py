@@ -32,6 +32,7 @@ __all__ = [
     "conversion_tolerances",
     "graph_maps",
     "ordinary_movies",
+    "times_conversion",
 ]
 
 FILE = "file"
@@ -125,13 +126,7 @@ def conversion_tolerances(
     seed
         Of the movies.
     """
-    changed = _Squares(card)
-    for movie in ordinary_movies(card, seed=seed):
-        if movie.pixel_maps:
-            continue  # frames that are all border, which some networks answer badly
-        old = graph_maps(before, card, movie.photons)
-        changed.add(graph_maps(after, card, movie.photons), old)
-    rms = changed.rms()
+    rms = _rms_between(before, after, card, seed=seed)
     least = card.tolerances.model_dump()
     if precision == "fp16":
         least = {kind: _FP16_TIMES * value for kind, value in least.items()}
@@ -141,6 +136,36 @@ def conversion_tolerances(
             for kind, value in least.items()
         }
     )
+
+
+def _rms_between(
+    one: Any, other: Any, card: ModelCard, *, seed: int
+) -> dict[str, float]:
+    """RMS difference of the maps of two graphs, by field of `Tolerances`."""
+    changed = _Squares(card)
+    for movie in ordinary_movies(card, seed=seed):
+        if movie.pixel_maps:
+            continue  # frames that are all border, which some networks answer badly
+        old = graph_maps(one, card, movie.photons)
+        changed.add(graph_maps(other, card, movie.photons), old)
+    return changed.rms()
+
+
+def times_conversion(converted: Any, other: Any, card: ModelCard) -> float:
+    """How far a graph is from a converted one, in what the conversion changed (RMS).
+
+    Parameters
+    ----------
+    converted
+        `onnx.ModelProto` of the converted file.
+    other
+        The one to compare with it.
+    card
+        Of the converted file.
+    """
+    tolerances = card.tolerances.model_dump()
+    rms = _rms_between(converted, other, card, seed=0)
+    return max(_TIMES_RMS * rms[kind] / float(tolerances[kind]) for kind in rms)
 
 
 class ConvertedComparison(Comparison):

@@ -67,7 +67,9 @@ def condition_beside(card: ModelCard, folders: Sequence[Path]) -> Condition:
     file = getattr(card.psf, "file", None)
     if file is None:
         return condition_of(card)
-    for place in (*(folder / Path(file).name for folder in folders), Path(file)):
+    # A run keeps its copy in a folder of its own; a person lays it beside the model.
+    near = [folder / name for folder in folders for name in (file, Path(file).name)]
+    for place in (*near, Path(file)):
         if place.is_file():
             return condition_of(card, psf_file=place)
     raise InputError(

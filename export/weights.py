@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ __all__ = [
     "Weights",
     "make_network",
     "read_model_weights",
+    "weights_inside",
     "weights_of",
     "weights_sha256",
 ]
@@ -93,18 +95,22 @@ def read_model_weights(
     MissingExtraError
         The package onnx is not installed.
     """
-    onnx = require("onnx", "Reading the weights of a model file", "export")
     model, card = load_model(path)
     if card.precision is not None:
         raise InputError(
             f"{os.fspath(path)}: is an {card.precision.name} model, which no longer "
             f"holds the network's weights; give the fp32 model it was made from"
         )
-    weights = {
+    return weights_inside(model), card
+
+
+def weights_inside(model: Any) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights of an fp32 graph (`onnx.ModelProto`) by their names in the network."""
+    onnx = require("onnx", "Reading the weights of a model file", "export")
+    return {
         tensor.name.removeprefix(WEIGHT_PREFIX): np.asarray(
             onnx.numpy_helper.to_array(tensor), np.float32
         )
         for tensor in model.graph.initializer
         if tensor.name.startswith(WEIGHT_PREFIX)
     }
-    return weights, card

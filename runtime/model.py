@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blinkloop.engine_file import is_engine_file, read_engine_header
+from blinkloop.engine_kinds import ENGINE_KINDS
 from blinkloop.errors import InputError
 from blinkloop.runtime.onnx_metadata import read_onnx_metadata
 from blinkloop.schema import CARD_FORMAT_VERSION, CARD_KEY, ModelCard
 
 __all__ = ["ModelFile", "read_card", "read_model"]
+
+_ENGINE_SUFFIXES = frozenset(kind.suffix for kind in ENGINE_KINDS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class ModelFile:
     path: Path
     card: ModelCard
     sha256: str
+
+
+def _is_engine(file: Path) -> bool:
+    """Whether a file is an engine, or called one: its reader then says what it is."""
+    return is_engine_file(file) or file.suffix.lower() in _ENGINE_SUFFIXES
 
 
 def _newer_version(text: str) -> object | None:
@@ -67,7 +75,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         or its card is damaged or of a newer version.
     """
     file = Path(path)
-    if is_engine_file(file):
+    if _is_engine(file):
         return read_engine_header(file).card
     text = read_onnx_metadata(file).get(CARD_KEY)
     if text is None:
@@ -87,7 +95,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
 def read_model(path: str | os.PathLike[str]) -> ModelFile:
     """Card and hash of a model file; see `read_card` for the errors."""
     file = Path(path)
-    if is_engine_file(file):
+    if _is_engine(file):
         header = read_engine_header(file)
         return ModelFile(path=file, card=header.card, sha256=header.onnx_sha256)
     card = read_card(file)

@@ -30,7 +30,9 @@ def _backend_step(name: str, task: dict[str, Any]) -> tuple[str, Callable[[], ob
     backend = create_backend(name, model, camera, threads=task["threads"])
     backend.step(frames, segment_start=True)
     _, _, variant = backend.name.partition(":")
-    precision = variant if variant == "bf16" else model.card.precision_name
+    # An engine of an int8 model computes in float.
+    own = getattr(backend, "precision_name", model.card.precision_name)
+    precision = variant if variant == "bf16" else own
     return precision, lambda: backend.step(frames, segment_start=False)
 
 

@@ -174,3 +174,5 @@ def _tell(out: Path, header: EngineHeader) -> None:
         f"{sizes.frames[2]} frames per call, compute capability "
         f"{', '.join(header.compute_capabilities)}"
     )
+    if "rounded" in header.card.provenance and header.card.precision is None:
+        note(f"{out}: has the model's rounded weights, and computes in float")

@@ -301,7 +301,7 @@ def _psf(path: Path, card: ModelCard, given: Mapping[str, Any]) -> dict[str, Any
     file = getattr(card.psf, "file", None)
     if file is None or given.get("psf_file") is not None:
         return dict(given)
-    places = [path.parent / file, Path(file)]
+    places = [path.parent / file, path.parent / Path(file).name, Path(file)]
     found = [place for place in places if place.is_file()]
     if not found:
         raise InputError(

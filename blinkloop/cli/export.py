@@ -141,8 +141,8 @@ def command(
     if engine.kind is not None:
         if precision.name == "int8":
             raise InputError(
-                "engines of int8 models cannot be built: TensorRT takes int8 only with "
-                "zero points of 0; give --precision fp16"
+                "an engine computes in float what int8 rounds between layers, so int8 "
+                "gains nothing there; leave --precision out, or give --precision fp16"
             )
         ready = None if precision.converts else model
         export_engine(ready, out, engine, export)
@@ -152,6 +152,8 @@ def command(
     shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
     against = "PyTorch" if card.precision is None else "its fp32 model"
     note(f"{out}: {card.name}, {shown}, compared with {against}")
+    if "rounded" in card.provenance and card.precision is None:
+        note(f"{out}: has rounded weights; what rounding them lost stays lost")
     if "origin" in card.provenance:  # imported: its PSF's file may be elsewhere
         next_step("blinkloop", "verify", out)
     else:

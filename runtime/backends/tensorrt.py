@@ -29,6 +29,7 @@ from blinkloop.runtime.backends.tensorrt_session import Call, CallMemory, Loaded
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
 from blinkloop.runtime.protocols import BackendOutput
+from blinkloop.schema import PrecisionName
 from blinkloop.tensorrt_module import load_tensorrt
 
 __all__ = ["TensorRtBackend"]
@@ -101,6 +102,11 @@ class TensorRtBackend:
         # Which of the two buffers holds the kept features; None: no open segment.
         self._kept: int | None = None
         self._maps, self._maps_sent = maps, False
+
+    @property
+    def precision_name(self) -> PrecisionName:
+        """Number type the engine computes in; float where its model is int8."""
+        return self._card.precision_name
 
     def set_camera(self, maps: CameraMaps) -> None:
         """Use these maps from the next step on: 1 x 1, or of the frames' size."""

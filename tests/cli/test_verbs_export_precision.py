@@ -112,7 +112,7 @@ def test_a_run_goes_through_a_file_that_does_not_stay(
     [
         (("--allow-loss",), "--allow-loss is for fp16 and int8 models"),
         (("--precision", "int8", "--threshold", "0.4"), "is a model file already"),
-        (("--precision", "int8", "--engine", "tensorrt-rtx"), "zero points of 0"),
+        (("--precision", "int8", "--engine", "tensorrt-rtx"), "gains nothing there"),
         (("--precision", "int4"), "Invalid value for '--precision'"),
     ],
 )

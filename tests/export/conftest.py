@@ -1,4 +1,4 @@
-"""Tiny networks, exported once for all tests of this folder."""
+"""Tiny networks, exported and built once for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from built_engine import FULL, SPEC, Built
 from tiny_networks import make_card, make_random_network
 
 from blinkloop.export import export_onnx
@@ -46,3 +47,16 @@ def exported(
     path = tmp_path_factory.mktemp("export") / "model.onnx"
     card = export_onnx(network, make_card(request.param), path)
     return Exported(path, network, card)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """An engine that TensorRT for RTX built, which needs no GPU for that."""
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
+    from blinkloop.export.engine import build_engine
+
+    folder = tmp_path_factory.mktemp("engine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLINKLOOP_CACHE", str(folder / "cache"))
+        header = build_engine(FULL, folder / "tiny.rtx", spec=SPEC)
+    return Built(folder / "tiny.rtx", header, folder / "cache")

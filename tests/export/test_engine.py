@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("tensorrt_rtx", reason="needs the extra 'rtx'")
 pytest.importorskip("onnx", reason="needs the extra 'export'")
 import onnx
+from built_engine import FULL, HALF, SPEC, Built
 from click.testing import CliRunner
 from tiny_networks import make_card
 
@@ -23,7 +24,6 @@ from blinkloop.cli import main
 from blinkloop.cli._bundled import bundled_models
 from blinkloop.cuda_driver import Gpu
 from blinkloop.engine_file import (
-    EngineHeader,
     SizeRange,
     platform_name,
     read_engine,
@@ -35,30 +35,6 @@ from blinkloop.export.engine_graph import check_same_answers, engine_graph, numb
 from blinkloop.export.engine_spec import EngineSpec, engine_spec, profile
 from blinkloop.export.model_file import load_model
 from blinkloop.schema import Architecture
-
-GOLDEN = Path(__file__).parent.parent / "golden"
-FULL, HALF = GOLDEN / "tiny_full.onnx", GOLDEN / "tiny_half.onnx"
-SPEC = EngineSpec(
-    SizeRange(frames=(1, 2, 4), height_px=(9, 16, 64), width_px=(7, 32, 96)),
-    compute_capabilities=("8.6", "8.9"),
-)
-
-
-@dataclass(frozen=True)
-class Built:
-    file: Path
-    header: EngineHeader
-    cache: Path
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """An engine that TensorRT for RTX built, and the cache it is in."""
-    folder = tmp_path_factory.mktemp("engine")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLINKLOOP_CACHE", str(folder / "cache"))
-        header = build_engine(FULL, folder / "tiny.rtx", spec=SPEC)
-    return Built(folder / "tiny.rtx", header, folder / "cache")
 
 
 @pytest.fixture
@@ -221,49 +197,6 @@ def test_a_wrong_rewriting_is_noticed() -> None:
     divide.op_type = "Mul"
     with pytest.raises(CheckFailedError, match="gives another 'detections'"):
         check_same_answers(model, graph, card)
-
-
-def with_whole_bias(model: Any) -> str:
-    """Write the first convolution's bias as int8 files do; returns its name."""
-    convolution = next(n for n in model.graph.node if n.op_type == "Conv")
-    name = convolution.input[2]
-    bias = next(t for t in model.graph.initializer if t.name == name)
-    values = onnx.numpy_helper.to_array(bias)
-    # A scale for each channel; not exact, so that the graph differs from the original.
-    scale = (np.abs(values) + 0.01) / np.float32(1000)
-    whole = np.round(values / scale).astype(np.int32)
-    model.graph.initializer.remove(bias)
-    for part, array in (("whole", whole), ("scale", scale.astype(np.float32))):
-        tensor = onnx.numpy_helper.from_array(array, f"{name}.{part}")
-        model.graph.initializer.append(tensor)
-    parts = [f"{name}.whole", f"{name}.scale"]
-    node = onnx.helper.make_node("DequantizeLinear", parts, [name], axis=0)
-    model.graph.node.insert(0, node)
-    return str(name)
-
-
-def test_biases_of_int8_files(tmp_path: Path) -> None:
-    """TensorRT refuses an int32 DequantizeLinear; the rewritten graph builds."""
-    model, card = load_model(FULL)
-    name = with_whole_bias(model)
-    graph = engine_graph(model)
-    assert "DequantizeLinear" not in [node.op_type for node in graph.graph.node]
-    assert name in [tensor.name for tensor in graph.graph.initializer]
-    check_same_answers(model, graph, card)
-    assert number_types(model) == ("float32", "int32")
-    file, out = tmp_path / "whole.onnx", tmp_path / "e.rtx"
-    file.write_bytes(model.SerializeToString())
-    header = build_engine(file, out, spec=SPEC, use_cache=False)
-    assert header.precision == ("float32",)
-    trt = __import__("tensorrt_rtx")
-    with pytest.raises(CheckFailedError, match="has type Int32"):
-        engine_builder.serialize_engine(
-            trt,
-            file.read_bytes(),
-            profile(card, SPEC.sizes),
-            tf32=False,
-            compute_capabilities=SPEC.compute_capabilities,
-        )
 
 
 def test_number_types() -> None:
@@ -433,29 +366,3 @@ def test_a_run_does_not_overwrite_a_model(tmp_path: Path) -> None:
     )
     assert code == 2
     assert "exists; build the engine from it" in " ".join(said.split())
-
-
-def test_int8_files_make_no_engine(tmp_path: Path) -> None:
-    out = tmp_path / "e.rtx"
-    with pytest.raises(InputError, match="build the engine from the fp32 model"):
-        build_engine(bundled_models()["astigmatic-lite"], out)
-    assert not out.exists()
-
-
-FLOATS = [
-    name
-    for name, file in bundled_models().items()
-    if load_model(file)[1].precision_name != "int8"
-]
-
-
-@pytest.mark.engines
-@pytest.mark.parametrize("name", FLOATS)
-def test_every_bundled_model_becomes_an_engine(name: str, tmp_path: Path) -> None:
-    model = bundled_models()[name]
-    out = tmp_path / f"{name}.rtx"
-    header = build_engine(model, out, use_cache=False)
-    assert header == read_engine(out)[0]
-    assert header.onnx_sha256 == hashlib.sha256(model.read_bytes()).hexdigest()
-    assert header.card == load_model(model)[1]
-    assert header.sizes == EngineSpec().sizes

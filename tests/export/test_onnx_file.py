@@ -37,6 +37,33 @@ def test_the_file_holds_card_weights_and_nothing_of_this_machine(exported):
         assert word not in content
 
 
+def test_weights_that_are_equal_stay_apart(tmp_path):
+    """PyTorch's exporter would make one initializer of them."""
+    architecture = Architecture(features=3, depth=0, activation="relu")
+    network = make_random_network(architecture, seed=5)
+    with torch.no_grad():
+        network.head_sigma.hidden.weight.copy_(network.head_p.hidden.weight)
+        network.context.base[2].weight.fill_(1 / 27)
+        network.analysis.base[2].weight.fill_(1 / 27)
+        for name, value in network.named_parameters():
+            if name.endswith("bias"):
+                value.fill_(float(name.startswith("analysis")))
+    kept = weights_of(network)
+    path = tmp_path / "equal.onnx"
+    export_onnx(network, make_card(architecture), path)
+    weights, _ = read_model_weights(path)
+    for name, value in weights_of(network).items():
+        # Exporting leaves the network itself alone, too.
+        np.testing.assert_array_equal(value, kept[name])
+        np.testing.assert_array_equal(weights[name], value)
+    # Each convolution reads its own: int8 tells the heads apart by their names.
+    graph = onnx.load(path).graph
+    ports = [list(node.input[1:]) for node in graph.node if node.op_type == "Conv"]
+    assert len({name for names in ports for name in names}) == len(kept)
+    for weight, bias in ports:
+        assert weight.removesuffix(".weight") == bias.removesuffix(".bias")
+
+
 @pytest.mark.parametrize("size", [(13, 22), (8, 4), (1, 9)], ids=str)
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("start", [True, False], ids=["start", "on"])
