@@ -167,8 +167,13 @@ class DensityEstimator:
         self._roi: Roi | None = None
         self._kept: deque[_Kept] = deque()
         self._weight: npt.NDArray[np.float64] = np.zeros((0, 0))
-        self._block_px: npt.NDArray[np.float64] = np.zeros((0, 0))
         self._area_px = 0.0
+        # Of each block: what the smallest p makes of it, and whether it is looked at.
+        self._floor: npt.NDArray[np.float64] = np.zeros((0, 0))
+        self._inside: npt.NDArray[np.intp] | None = None
+        self._whole_px = 0.0
+        # Sum of the blocks kept: the span may be long and the image large.
+        self._sum: npt.NDArray[np.float64] = np.zeros((0, 0))
         # n_eff for 0 .. average_frames frames, so that a frame costs a look-up.
         self._n_eff = [
             effective_frames(n, self._on_time_frames)
@@ -188,6 +193,7 @@ class DensityEstimator:
     def reset(self) -> None:
         """Forget all frames."""
         self._kept.clear()
+        self._sum.fill(0.0)
 
     def gap(self, gap: Gap) -> None:
         """Frames are missing: what is older than the span before their end goes."""
@@ -216,8 +222,10 @@ class DensityEstimator:
         self._forget_before(result.index - self._average_frames + 1)
         count, variance = self._count(result, blocks)
         if math.isfinite(count) and math.isfinite(variance):
-            floored = np.maximum(blocks - self._p_floor * self._block_px, 0.0)
+            floored = np.subtract(blocks, self._floor)
+            np.maximum(floored, 0.0, out=floored)
             self._kept.append(_Kept(result.index, count, variance, floored))
+            self._sum += floored
         return self._estimate(result, count, variance)
 
     def _count(
@@ -228,7 +236,7 @@ class DensityEstimator:
         if self._area_px <= 0 or not (
             math.isfinite(whole)
             and math.isfinite(variance)
-            and bool(np.all(np.isfinite(blocks)))
+            and bool(np.isfinite(blocks).all())
         ):
             return math.nan, math.nan
         pixels = result.roi.width * result.roi.height
@@ -258,12 +266,10 @@ class DensityEstimator:
             # so its doubt is taken to be as correlated as the emitters (upper bound).
             smoothed = mean / area
             smoothed_sd = math.sqrt((mean + 0.5 / n_eff + doubt) / n_eff) / area
-            local = np.sum([k.blocks for k in self._kept], axis=0) / n
-            # A partial block counts as a whole one: one emitter in a sliver of pixels
-            # is no crowd.
-            whole = min(float(BLOCK_PX**2), float(self._block_px.sum()))
-            inside = local[self._weight > 0]
-            crowding = float(inside.max()) / (whole * self._pixel_um2)
+            inside = self._sum if self._inside is None else self._sum.take(self._inside)
+            # What was added and taken away again leaves rounding errors.
+            most = max(float(inside.max()), 0.0) / n
+            crowding = most / (self._whole_px * self._pixel_um2)
         return DensityEstimate(
             index=result.index,
             timestamp_s=result.timestamp_s,
@@ -277,19 +283,28 @@ class DensityEstimator:
 
     def _forget_before(self, index: int) -> None:
         while self._kept and self._kept[0].index < index:
-            self._kept.popleft()
+            self._sum -= self._kept.popleft().blocks
+        if not self._kept:
+            self._sum.fill(0.0)
 
     def _set_roi(self, roi: Roi) -> None:
         """A new image: other blocks, other area; what was kept no longer fits."""
-        self.reset()
+        self._kept.clear()
         self._roi = roi
         region = self._region if self._region is not None else roi
         rows = _overlap(roi.y, roi.height, region.y, region.height)
         columns = _overlap(roi.x, roi.width, region.x, region.width)
-        self._block_px = np.outer(_sizes(roi.height), _sizes(roi.width))
+        block_px = np.outer(_sizes(roi.height), _sizes(roi.width))
         inside = np.outer(rows, columns)
         self._area_px = float(inside.sum())
-        self._weight = inside / self._block_px
+        self._weight = inside / block_px
+        self._floor = self._p_floor * block_px
+        seen = self._weight > 0
+        self._inside = None if seen.all() else np.flatnonzero(seen)
+        # A partial block counts as a whole one: one emitter in a sliver of pixels is
+        # no crowd.
+        self._whole_px = min(float(BLOCK_PX**2), float(block_px.sum()))
+        self._sum = np.zeros_like(block_px)
 
 
 def _sizes(length: int) -> npt.NDArray[np.float64]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -169,7 +170,8 @@ class StreamLocalizer:
         for row, frame in zip(input_THW, taken, strict=True):
             row[...] = frame.pixels
         output = self._backend.step(input_THW, segment_start=step.segment_start)
-        self._input_THW[0] = input_THW[-1]
+        if len(taken) > 1:
+            self._input_THW[0] = input_THW[-1]
         return output
 
 
@@ -181,11 +183,14 @@ def frame_results(
     headers = [header for header in rows if header is not None]
     if not headers:
         return []
-    counts = output.counts[kept]
+    counts = output.counts.tolist()
     capacity = output.detections.shape[1]
-    lengths = np.minimum(counts, capacity)
-    filled = np.arange(capacity) < lengths[:, None]
-    detections = output.detections[kept][filled]
+    lengths = [min(counts[row], capacity) for row in kept]
+    filled = [
+        output.detections[row, :length]
+        for row, length in zip(kept, lengths, strict=True)
+    ]
+    detections = filled[0] if len(filled) == 1 else np.concatenate(filled)
     table = np.empty(len(detections), LOCALIZATION_DTYPE)
     for name in _SHARED:
         table[name] = detections[:, _COLUMN[name]]
@@ -194,8 +199,12 @@ def frame_results(
     roi = headers[0].roi
     table["x_px"] += roi.x
     table["y_px"] += roi.y
-    table["frame"] = np.repeat([header.index for header in headers], lengths)
-    parts = np.split(table, np.cumsum(lengths)[:-1])
+    stops = list(accumulate(lengths))
+    parts = [
+        table[stop - length : stop] for stop, length in zip(stops, lengths, strict=True)
+    ]
+    for part, header in zip(parts, headers, strict=True):
+        part["frame"] = header.index
     return [
         FrameResult(
             index=header.index,
@@ -203,14 +212,12 @@ def frame_results(
             roi=header.roi,
             segment=header.segment,
             localizations=part,
-            table_full=bool(counts[position] > capacity),
+            table_full=counts[row] > capacity,
             count_mean=float(output.count_mean[row]),
             count_variance=float(output.count_variance[row]),
             block_mean=output.block_mean[row],
         )
-        for position, (row, header, part) in enumerate(
-            zip(kept, headers, parts, strict=True)
-        )
+        for row, header, part in zip(kept, headers, parts, strict=True)
     ]
 
 

@@ -14,7 +14,7 @@ import csv
 import math
 import threading
 from collections import deque
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -152,7 +152,9 @@ class CommandLog:
             if self._file is None:
                 return
             try:
-                csv.writer(self._file).writerow(astuple(command))
+                # Not `astuple`, which copies every value: the analysis waits for this.
+                values = [getattr(command, name) for name in LOG_COLUMNS]
+                csv.writer(self._file).writerow(values)
                 self._file.flush()
             except (OSError, ValueError) as error:
                 self._error = f"{self._path}: the laser log stopped ({error})"

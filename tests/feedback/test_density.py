@@ -227,3 +227,29 @@ def test_noise_of_the_network_enters_the_smoothed_sd() -> None:
 def test_field_is_the_default_region() -> None:
     whole = DensityEstimator(100.0, region=FIELD).update(result(0, 33.0, 3.0))
     assert whole == DensityEstimator(100.0).update(result(0, 33.0, 3.0))
+
+
+@pytest.mark.parametrize("region", [None, Roi(5, 6, 9, 7)], ids=["whole", "region"])
+def test_crowding_is_that_of_the_frames_kept_however_long_the_run(
+    region: Roi | None,
+) -> None:
+    rng = np.random.default_rng(4)
+    floor, span = 0.001, 6
+    estimator = DensityEstimator(
+        100.0, average_frames=span, region=region, p_floor=floor
+    )
+    rows, columns = np.array([8, 3]), np.array([8, 8, 5])
+    seen: dict[int, np.ndarray] = {}
+    index = 0
+    for _ in range(400):
+        index += int(rng.choice([1, 1, 1, 1, 2, 7]))
+        # Values of very different size leave the largest rounding errors.
+        blocks = (10.0 ** rng.uniform(-6, 4, (2, 3))).astype(np.float32)
+        given = result(index, float(blocks.sum()), 1.0, roi=ODD, blocks=blocks)
+        got = estimator.update(given)
+        seen[index] = np.maximum(blocks - floor * np.outer(rows, columns), 0)
+        kept = [seen[k] for k in range(index - span + 1, index + 1) if k in seen]
+        assert got.n_frames == len(kept)
+        mean = np.mean(kept, axis=0)
+        wanted = mean[:1, :2].max() if region is not None else mean.max()
+        assert_allclose(got.crowding_per_um2, wanted / 0.64, rtol=1e-9, atol=1e-9)
