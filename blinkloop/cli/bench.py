@@ -147,10 +147,13 @@ def command(
 
 def _no_torch(model: Path) -> str:
     """Why there is no comparison with PyTorch; empty when there is one."""
+    from blinkloop.engine_file import is_engine_file
     from blinkloop.runtime import read_model
 
     if not (installed("torch") and installed("onnx")):
         return "it is not installed"
+    if is_engine_file(model):
+        return "an engine holds no weights for it"
     name = read_model(model).card.precision_name
     return "" if name == "fp32" else f"an {name} model holds no weights for it"
 

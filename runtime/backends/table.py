@@ -200,11 +200,15 @@ def usable_backends(model: ModelFile, name: str = "") -> list[str]:
     Raises
     ------
     InputError
-        The one that was named cannot be used; the text says why.
+        The one that was named, or the only one that runs such an engine, cannot be
+        used; the text says why.
     """
     if name:
         return [_choose(name, model).name]
-    return [entry.name for entry in _fitting(model)]
+    fitting = _fitting(model)
+    if not fitting and is_engine_file(model.path):
+        fitting = [_choose(read_engine_header(model.path).kind, model)]
+    return [entry.name for entry in fitting]
 
 
 def variants_of(name: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ pytest.importorskip("onnx", reason="needs the extra 'export'")
 from built_engine import FULL, HALF, Built
 from click.testing import CliRunner
 
+import blinkloop.runtime.backends.table as table
 import blinkloop.runtime.backends.tensorrt_engine as tensorrt_engine
-from blinkloop.cli import main
+from blinkloop.cli import bench, main
 from blinkloop.engine_file import engine_file_bytes, read_engine
 from blinkloop.engine_kinds import engine_kind
 from blinkloop.errors import InputError
@@ -150,6 +152,30 @@ def test_under_the_name_of_the_other_kind(pair: Path) -> None:
         find_engine(read_model(pair), engine_kind("tensorrt"))
     with pytest.raises(InputError, match="is a tensorrt-rtx engine, the backend"):
         find_engine(read_model(renamed), engine_kind("tensorrt"))
+
+
+def test_without_a_gpu_bench_says_what_is_missing(
+    pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "_ENTRIES", tuple(map(without_gpu, table._ENTRIES)))
+    file = pair.with_suffix(".rtx")
+    result = CliRunner().invoke(main, ["bench", "-m", str(file), "--size", "16x16"])
+    assert result.exit_code == 2, result.output
+    (line,) = [x for x in result.stderr.splitlines() if x.startswith("error:")]
+    assert "the backend 'tensorrt-rtx' cannot be used here: this machine has no" in line
+
+
+def test_an_engine_has_no_weights_for_pytorch(pair: Path) -> None:
+    assert bench._no_torch(pair) == ""
+    said = bench._no_torch(pair.with_suffix(".rtx"))
+    assert said == "an engine holds no weights for it"
+
+
+def without_gpu(entry: Any) -> Any:
+    """A row of the table as on a machine without a GPU."""
+    if entry.engine is None:
+        return entry
+    return replace(entry, missing=lambda: "this machine has no GPU")
 
 
 VERBS: list[tuple[Any, ...]] = [
