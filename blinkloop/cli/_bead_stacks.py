@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ __all__ = ["ReadStacks", "read_stacks", "step_in_file"]
 _MICROMETRES = ("um", "µm", "μm", "micron", "microns", "\\u00b5m", "\\u00B5m")
 _LARGEST_BYTES = 8 << 30
 _AGREE = 0.01
+_UNEVEN = 0.2
+_ZARR_UNITS = {"micrometer": 1e3, "nanometer": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +158,19 @@ def _one(
 
 
 def step_in_file(path: Path) -> float | None:
-    """Distance of slices in nm that a TIFF file states (ImageJ, OME, Micro-Manager)."""
-    if path.is_dir() or path.suffix.lower() not in (".tif", ".tiff"):
+    """Distance of slices in nm that a file states.
+
+    TIFF of ImageJ, OME or Micro-Manager (its summary, or the heights of its pages),
+    NDTiff and OME-Zarr.
+    """
+    if path.is_dir():
+        return _zarr_step(path) if _is_zarr(path) else _ndtiff_step(path)
+    if path.suffix.lower() not in (".tif", ".tiff"):
         return None
+    return _tiff_step(path)
+
+
+def _tiff_step(path: Path) -> float | None:
     if not installed("tifffile"):
         return None
     import tifffile
@@ -166,16 +179,78 @@ def step_in_file(path: Path) -> float | None:
         with tifffile.TiffFile(path) as file:
             imagej = dict(file.imagej_metadata or {})
             ome = file.ome_metadata if file.is_ome else None
-            manager = dict(file.micromanager_metadata or {})
-    except (OSError, ValueError, tifffile.TiffFileError):
+            step = _ome_step(ome) if ome else None
+            if step is None:
+                step = _even_step([_height(page) for page in file.pages[:3]])
+            if step is None and not file.is_ndtiff:
+                manager = dict(file.micromanager_metadata or {})
+                summary = manager.get("Summary")
+                if isinstance(summary, Mapping):
+                    step = _positive(summary.get("z-step_um"), 1000.0)
+    except (OSError, ValueError, IndexError, tifffile.TiffFileError):
         return None
-    summary = manager.get("Summary")
-    step = _ome_step(ome) if ome else None
-    if step is None and isinstance(summary, Mapping):
-        step = _positive(summary.get("z-step_um"), 1000.0)
     if step is None and _unit(imagej.get("unit")) is not None:
         step = _positive(imagej.get("spacing"), _unit(imagej.get("unit")) or 0.0)
     return step
+
+
+def _height(page: Any) -> float | None:
+    """Height of the stage in um that Micro-Manager wrote down for a page."""
+    tag = page.tags.get(51123)
+    record = tag.value if tag is not None else None
+    if isinstance(record, str):
+        try:
+            record = json.loads(record)
+        except ValueError:
+            return None
+    value = record.get("ZPositionUm") if isinstance(record, Mapping) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _even_step(heights_um: Sequence[float | None]) -> float | None:
+    """Of three pages, when they are evenly apart."""
+    known = [height for height in heights_um if height is not None]
+    if len(known) < 3:
+        return None
+    first, second = known[1] - known[0], known[2] - known[1]
+    if first == 0 or abs(second / first - 1) > _UNEVEN:
+        return None
+    return _positive(abs(known[2] - known[0]) / 2, 1000.0)
+
+
+def _ndtiff_step(path: Path) -> float | None:
+    from blinkloop.integrations.movies.folder import tiff_files
+    from blinkloop.integrations.movies.ndtiff import ndtiff_folder
+
+    folder = ndtiff_folder(path)
+    files = tiff_files(folder) if folder is not None else []
+    return _tiff_step(files[0]) if files else None
+
+
+def _is_zarr(path: Path) -> bool:
+    from blinkloop.integrations.movies.arrays import is_zarr
+
+    return is_zarr(path)
+
+
+def _zarr_step(path: Path) -> float | None:
+    """Scale of the z axis of an OME-Zarr image."""
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            record = json.loads((path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        record = record.get("attributes", record)
+        try:
+            image = record.get("ome", record)["multiscales"][0]
+            names = [axis.get("name") for axis in image["axes"]]
+            at = names.index("z")
+            change = image["datasets"][0]["coordinateTransformations"][0]
+            unit = _ZARR_UNITS.get(str(image["axes"][at].get("unit")), 0.0)
+            return _positive(change["scale"][at], unit)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            return None
+    return None
 
 
 def _ome_step(text: str) -> float | None:

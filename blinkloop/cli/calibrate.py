@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_CALIBRATIONS = (".mat", ".h5", ".hdf5", ".yaml", ".yml")
 _OF_BEADS = (
     "dz_nm",
     "roi_px",
@@ -97,8 +96,8 @@ def command(
 ) -> None:
     """Make a PSF from z-stacks of BEADS, or convert a calibration.
 
-    Stacks: TIFF, a folder of TIFF files, NumPy. Calibrations: SMAP *_3dcal.mat, uiPSF
-    and SMAPpy .h5, Picasso .yaml.
+    Stacks: TIFF, a folder of TIFF files, NDTiff, OME-Zarr, HDF5, NumPy. Calibrations:
+    SMAP *_3dcal.mat, uiPSF and SMAPpy .h5, Picasso .yaml.
 
     Example: blinkloop calibrate beads.tif --dz-nm 50 --pixel-size-nm 100 -o psf.h5
     """
@@ -130,7 +129,9 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _is_calibration(paths: tuple[Path, ...]) -> bool:
-    found = [path.suffix.lower() in _CALIBRATIONS for path in paths]
+    from blinkloop.training.calibration.files import is_calibration
+
+    found = [is_calibration(path) for path in paths]
     if any(found) and len(paths) > 1:
         raise InputError(
             f"{paths[found.index(True)]} is a calibration; it is converted alone, give "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blinkloop import extras
 from blinkloop.errors import InputError
@@ -15,7 +16,7 @@ from blinkloop.training.calibration.import_smap import read_smap
 from blinkloop.training.calibration.import_smappy import is_smappy, read_smappy
 from blinkloop.training.calibration.import_uipsf import is_uipsf, read_uipsf
 
-__all__ = ["READABLE", "read_calibration"]
+__all__ = ["READABLE", "is_calibration", "read_calibration"]
 
 READABLE = (
     "blinkloop PSF (.h5), SMAP (*_3dcal.mat), uiPSF (.h5), SMAPpy (.h5), Picasso 3D "
@@ -78,7 +79,45 @@ def read_calibration(
         raise _unknown(path)
     if is_picasso(_yaml(path)):
         return read_picasso(path, choice)
+    if _is_thunderstorm(path):
+        raise InputError(
+            f"{path}: a calibration of ThunderSTORM, which holds the widths of a "
+            f"Gaussian and no PSF; give the bead stack that it was made from"
+        )
     raise _unknown(path)
+
+
+def is_calibration(path: Path) -> bool:
+    """Whether a file is to be imported; False for an HDF5 file of bead stacks.
+
+    A file that is not there, or of no known kind, counts as one: `read_calibration`
+    says what is wrong with it.
+    """
+    ending = path.suffix.lower()
+    if ending in (".yaml", ".yml"):
+        return True
+    if ending not in (".mat", ".h5", ".hdf5"):
+        return False
+    h5py = extras.require("h5py", "Reading calibrations", "train")
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return True
+    with h5py.File(path, "r") as file:
+        if "format" in file.attrs or is_smappy(file) or is_uipsf(file):
+            return True
+        if ending == ".mat" and any(name in file for name in _SMAP_PARTS):
+            return True
+        return not _has_stack(file)
+
+
+_SMAP_PARTS = ("SXY", "cspline", "cspline_psf_model", "parameters")
+
+
+def _has_stack(file: Any) -> bool:
+    """Whether some dataset of an HDF5 file has slices of rows and columns."""
+    found = file.visititems(
+        lambda _, node: True if len(getattr(node, "shape", ()) or ()) >= 3 else None
+    )
+    return found is not None
 
 
 def _own(path: Path, choice: Choice) -> PsfCalibration:
@@ -101,6 +140,11 @@ def _yaml(path: Path) -> object:
     except (UnicodeDecodeError, yaml.YAMLError):
         return None
     return document
+
+
+def _is_thunderstorm(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"ThunderSTORM" in file.read(4096)
 
 
 def _unknown(path: Path) -> InputError:
