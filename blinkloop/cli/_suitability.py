@@ -18,7 +18,8 @@ __all__ = ["PixelTap", "Suitability"]
 
 _FIRST = 100
 _EVERY = 25
-_WAITING = 64
+_WAITING, _WAITING_BYTES = 64, 16 << 20
+"""Most frames kept, and their memory: 32 of 512 x 512 px, always at least one."""
 _WINDOW_PX = 1024
 _TOGETHER = 16
 """Frames whose localizations are counted at once: NumPy's calls cost more than rows."""
@@ -27,8 +28,9 @@ _TOGETHER = 16
 class PixelTap:
     """A source that keeps copies of a few frames until their results come.
 
-    The first frames and then every 25th; at most 64 wait, older ones go. Otherwise it
-    is the source it wraps. Of large frames the middle is kept, 1024 x 1024 px.
+    The first frames and then every 25th; at most 64 wait, fewer of large frames, older
+    ones go. Otherwise it is the source it wraps. Of large frames the middle is kept,
+    1024 x 1024 px.
     """
 
     def __init__(self, source: FrameSource) -> None:
@@ -79,7 +81,8 @@ class PixelTap:
                 pixels = middle.copy()
                 with self._lock:
                     self._kept[frame.index] = pixels
-                    if len(self._kept) > _WAITING:
+                    most = min(_WAITING, _WAITING_BYTES // pixels.nbytes)
+                    if len(self._kept) > max(most, 1):
                         self._kept.popitem(last=False)
             yield frame
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 
 from blinkloop.cli._options import CameraFlags
 from blinkloop.cli._session import Session, open_session
-from blinkloop.cli._suitability import Suitability
+from blinkloop.cli._suitability import PixelTap, Suitability
 from blinkloop.range_check import TrainingRangeCheck
-from blinkloop.runtime import FrameResult, Roi
+from blinkloop.runtime import Frame, FrameResult, Roi
 from blinkloop.schema import LOCALIZATION_DTYPE
 
 
@@ -66,3 +67,35 @@ def test_any_chunking_gives_the_same_facts(
     assert facts["frames"] == frames
     assert {key: facts[key] for key in wanted} == pytest.approx(wanted)
     assert len(watched.warnings()) == len(check.report().warnings)
+
+
+class Frames:
+    """A source of frames of one size."""
+
+    lost, dtype, roi = 0, np.dtype(np.uint16), Roi(0, 0, 21, 13)
+
+    def __init__(self, count: int, height: int, width: int) -> None:
+        self._count, self._size = count, (height, width)
+
+    def frames(self) -> Iterator[Frame]:
+        """Give each the value of its number."""
+        height, width = self._size
+        for index in range(self._count):
+            pixels = np.full(self._size, index, np.uint16)
+            yield Frame(index, 0.0, pixels, Roi(0, 0, width, height))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "kept"), [(13, 21, 64), (512, 512, 32), (1024, 1030, 8)]
+)
+def test_pixels_that_wait_take_little_memory(
+    height: int, width: int, kept: int
+) -> None:
+    source: Any = Frames(90, height, width)
+    tap = PixelTap(source)
+    assert sum(1 for _ in tap.frames()) == 90
+    found = {index: tap.take(index) for index in range(90)}
+    there = [index for index, pixels in found.items() if pixels is not None]
+    assert there == list(range(90 - kept, 90))
+    for index in there:
+        np.testing.assert_array_equal(np.unique(found[index]), [index])
