@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,30 +25,41 @@ class Exported:
     card: ModelCard
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        Architecture(features=4, depth=2),
-        Architecture(
-            features=3,
-            depth=1,
-            stem_stride=4,
-            kept_features=2,
-            context_features=4,
-            context_depth=2,
-            activation="relu",
-        ),
-    ],
-    ids=["depth 2", "lite"],
-)
+ARCHITECTURES = {
+    "depth 2": Architecture(features=4, depth=2),
+    "lite": Architecture(
+        features=3,
+        depth=1,
+        stem_stride=4,
+        kept_features=2,
+        context_features=4,
+        context_depth=2,
+        activation="relu",
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """Exports each once; a fixture with parameters would begin again at each turn."""
+
+    @functools.cache
+    def export(name: str) -> Exported:
+        architecture = ARCHITECTURES[name]
+        network = make_random_network(architecture)
+        path = tmp_path_factory.mktemp("export") / "model.onnx"
+        card = export_onnx(network, make_card(architecture), path)
+        return Exported(path, network, card)
+
+    return export
+
+
+@pytest.fixture(scope="session", params=list(ARCHITECTURES))
 def exported(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, exports: Callable[[str], Exported]
 ) -> Exported:
     """A network of either architecture and its model file."""
-    network = make_random_network(request.param)
-    path = tmp_path_factory.mktemp("export") / "model.onnx"
-    card = export_onnx(network, make_card(request.param), path)
-    return Exported(path, network, card)
+    return exports(request.param)
 
 
 @pytest.fixture(scope="session")
