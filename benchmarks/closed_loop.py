@@ -4,7 +4,9 @@ Ours (the real estimator, controller, guard and loop, one setting for all sample
 against the laws of htSMLM and ALICA, written from their formulas, and an oracle that
 knows the emitters left (what blinking alone leaves). The gains and periods of the
 others are the best (RMS) of a grid on seeds that are not used afterwards; htSMLM is
-shown with the settings it is delivered with, too.
+shown with the settings it is delivered with, too. "blinkloop, copied" has the number
+that its counter gives at the target on that structure (`--target now`), as htSMLM as
+delivered has its own; "blinkloop" is told the density and nothing else.
 
     python benchmarks/closed_loop.py --seeds 5 --figure closed_loop.png
 
@@ -32,6 +34,7 @@ from closed_loop_sample import (
     Law,
     Track,
     blinking_floor,
+    counted_share,
     feedback_floor,
     score,
     simulate,
@@ -69,10 +72,12 @@ def with_gains(name: str, gains: tuple[float, ...]) -> Maker:
     return lambda start, gone: _MAKERS[name](start, *gains)
 
 
-def makers(tuned: dict[str, tuple[float, ...]]) -> dict[str, Maker]:
-    """Laws by name."""
+def makers(tuned: dict[str, tuple[float, ...]], case: Case) -> dict[str, Maker]:
+    """Laws by name, for one sample."""
+    copied = TARGET * counted_share(case.structure, case.on_frames)
     return {
         "blinkloop": lambda start, gone: Ours(start),
+        "blinkloop, copied": lambda start, gone: Ours(start, target=copied),
         "htSMLM, delivered": lambda start, gone: HtSmlm(start, *DELIVERED, gone),
         "htSMLM, best": with_gains("htSMLM", tuned["htSMLM"]),
         "ALICA, best": with_gains("ALICA", tuned["ALICA"]),
@@ -181,7 +186,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     cases = CASES if options.cases is None else [CASES[i] for i in options.cases]
     for case in cases:
-        for name, make in makers(tuned).items():
+        for name, make in makers(tuned, case).items():
             if options.laws is not None and name not in options.laws:
                 continue
             scores = []

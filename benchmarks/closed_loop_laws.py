@@ -25,10 +25,13 @@ UPDATE = 10
 class Ours:
     """The product with the settings of `run --mode control` (updates of 10 frames).
 
-    `on_frames` is what a user would give, 3, whatever the sample's is.
+    `on_frames` is what a user would give, 3, whatever the sample's is; `target` what is
+    to be counted, emitters per um^2.
     """
 
-    def __init__(self, start: float, on_frames: float = 3.0) -> None:
+    def __init__(
+        self, start: float, on_frames: float = 3.0, target: float = TARGET
+    ) -> None:
         self.value, self.now = 0.0, 0.0
         self.label, self.limits = "virtual", (0.0, MAX_POWER)
         guard = LaserGuard(
@@ -39,7 +42,7 @@ class Ours:
             watchdog=False,
         )
         settings = ControllerSettings(
-            target_per_um2=TARGET,
+            target_per_um2=target,
             start_power=start,
             max_power=MAX_POWER,
             on_time_frames=on_frames,

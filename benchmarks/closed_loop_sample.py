@@ -35,6 +35,7 @@ __all__ = [
     "Law",
     "Track",
     "blinking_floor",
+    "counted_share",
     "feedback_floor",
     "score",
     "simulate",
@@ -187,6 +188,14 @@ def gone_per_frame(on_frames: float) -> float:
     """Emitters that are gone from one frame to the next at the target."""
     sample = _Sample(Case("", on_frames=on_frames), 999)
     return float(np.mean([sample.step(NOMINAL)[2] for _ in range(400)][100:]))
+
+
+@cache
+def counted_share(structure: str, on_frames: float) -> float:
+    """Of the emitters on at the target, the share that the counter counts."""
+    sample = _Sample(Case("", structure=structure, on_frames=on_frames), 998)
+    steps = [sample.step(NOMINAL) for _ in range(1100)][100:]
+    return float(sum(s[1].sum() for s in steps) / sum(s[0] for s in steps))
 
 
 def blinking_floor(on_frames: float, window: int) -> float:
