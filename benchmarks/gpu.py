@@ -10,8 +10,10 @@ On the GPU, in an image that has PyTorch for CUDA 13 and cuDNN 9:
     pip install --no-index --find-links bring/wheels blinkloop onnxruntime-gpu onnx
     python benchmarks/gpu.py bring/ --json gpu.json
 
-Where TensorRT is there, engines beside the models are measured: decode-size.tensorrt
-or decode-size.tensorrt-rtx beside decode-size.onnx (`blinkloop export --engine`).
+What is brought: every model in fp32 (int8 ones, which are for CPUs, with their rounded
+weights), beside it the same in fp16 (MODEL-fp16.onnx), and engines of TensorRT for RTX
+(.rtx), where its builder is there. Engines that were built on the GPU's own machine
+(`blinkloop export MODEL.onnx --engine tensorrt -o MODEL.trt`) are measured too.
 
 Everything is compared in one run with PyTorch's three-frame pass in fp32 (eager, no
 TF32). `--dry` runs all of it on the CPU with tiny sizes: it proves the script, not a
@@ -24,6 +26,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ import numpy as np
 import torch
 
 from blinkloop.errors import BlinkloopError
-from blinkloop.export import export_onnx
+from blinkloop.export import build_engine, convert, export_onnx
 from blinkloop.export.streaming import StreamingNetwork
 from blinkloop.export.three_frames import ThreeFrames, triples
 from blinkloop.export.weights import make_network, read_model_weights
@@ -53,12 +56,13 @@ BACKENDS = (
     "tensorrt-rtx",
 )
 CASES = (Case(256, 256, 1), Case(256, 256, 16), Case(512, 512, 8))
+HALF = "-fp16"
 DRY_CASES = (Case(17, 26, 2),)
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
 
 def prepare(folder: Path) -> None:
-    """Write the DECODE-size network and the bundled models into a folder."""
+    """Write the DECODE-size network and the bundled models, in fp32 and in fp16."""
     from blinkloop.cli._bundled import bundled_models
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +71,34 @@ def prepare(folder: Path) -> None:
     network = TwoStageNetwork(card.architecture).eval()
     export_onnx(network, card, folder / "decode-size.onnx")
     for name, path in bundled_models().items():
-        (folder / f"{name}.onnx").write_bytes(path.read_bytes())
+        bring(path, folder / f"{name}.onnx")
+    for model in sorted(folder.glob("*.onnx")):
+        if model.stem.endswith(HALF):
+            continue
+        half = model.with_name(f"{model.stem}{HALF}.onnx")
+        make(half, lambda m=model, h=half: convert(m, h, "fp16", allow_loss=True))
+        for source in (model, half):
+            out = source.with_suffix(".rtx")
+            if source.is_file():
+                make(out, lambda s=source, o=out: build_engine(s, o))
+
+
+def bring(model: Path, target: Path) -> None:
+    """A bundled model as GPUs take it: int8 files are for CPUs."""
+    if read_model(model).card.precision_name == "int8":
+        convert(model, target, "fp32")
+    else:
+        target.write_bytes(model.read_bytes())
+
+
+def make(file: Path, work: Callable[[], object]) -> None:
+    """Make a file, or say why there is none."""
+    try:
+        work()
+    except BlinkloopError as error:
+        print(f"not made: {file.name}: {error}")
+    else:
+        print(f"made {file.name}")
 
 
 def torch_steps(
@@ -123,22 +154,23 @@ def backend_steps(
     """One call in each backend that runs here; the others are named with a reason."""
     steps: dict[str, Callable[[], object]] = {}
     reasons = {row.name: row.reason for row in backend_table()}
-    for name in names:
-        plain = name.partition(":")[0]
-        # A TensorRT engine lies beside its model.
-        file = model.with_suffix(f".{plain}") if plain.startswith("tensorrt") else model
+    half = model.with_name(f"{model.stem}{HALF}.onnx")
+    files = [(model, "fp32"), *([(half, "fp16")] if half.is_file() else [])]
+    for name, (file, precision) in product(names, files):
+        plain, what = name.partition(":")[0], f"{name} {precision}"
         try:
             if reasons[plain]:
                 raise BlinkloopError(reasons[plain])
+            # Engines lie beside their models, where the backend looks for them.
             found = read_model(file)
             frames = make_frames(found.card, case)
             camera = make_camera_maps(found.card.camera)
             backend = create_backend(name, found, camera)
             backend.step(frames, segment_start=True)
         except BlinkloopError as error:
-            left_out[name] = str(error)
+            left_out[what] = str(error)
             continue
-        steps[name] = lambda b=backend, f=frames: b.step(f, segment_start=False)  # type: ignore[misc]
+        steps[what] = lambda b=backend, f=frames: b.step(f, segment_start=False)  # type: ignore[misc]
     return steps
 
 
@@ -203,13 +235,17 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         return []
     if given.dry:
         device, cases, seconds = torch.device("cpu"), DRY_CASES, 0.01
-        models = [GOLDEN / "tiny_full.onnx"]
+        found = [GOLDEN / "tiny_full.onnx"]
+        if given.folder is not None:
+            found = sorted(given.folder.glob("*.onnx"))
         names: tuple[str, ...] = (*BACKENDS, "onnxruntime-cpu")
     else:
         if given.folder is None or not torch.cuda.is_available():
             parser.error("give the folder that --prepare made, on a machine with a GPU")
         device, cases, seconds = torch.device("cuda"), CASES, given.seconds
-        models, names = sorted(given.folder.glob("*.onnx")), BACKENDS
+        found = sorted(given.folder.glob("*.onnx"))
+        names = BACKENDS
+    models = [file for file in found if not file.stem.endswith(HALF)]
     if given.dry:  # threads that wait for each other make a busy CPU crawl
         torch.set_num_threads(1)
     # float32 shall be float32 in the pass that everything is compared with.

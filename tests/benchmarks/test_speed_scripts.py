@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from blinkloop.cli._bundled import bundled_models
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -21,17 +24,38 @@ def run(script, *arguments):
 
 
 def test_gpu_dry_run(tmp_path):
-    done = run("gpu.py", "--dry", "--json", tmp_path / "gpu.json")
+    tiny = Path(__file__).parents[1] / "golden" / "tiny_full.onnx"
+    folder = tmp_path / "bring"
+    folder.mkdir()
+    # A model and, in the place of its half, itself.
+    for name in ("tiny.onnx", "tiny-fp16.onnx"):
+        (folder / name).write_bytes(tiny.read_bytes())
+    done = run("gpu.py", folder, "--dry", "--json", tmp_path / "gpu.json")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert "no speed" in report["device"]
     rows = {row["what"]: row for row in report["rows"]}
-    assert "onnxruntime-cpu" in rows
+    assert {row["model"] for row in report["rows"]} == {"tiny"}
+    assert {"onnxruntime-cpu fp32", "onnxruntime-cpu fp16"} <= set(rows)
     assert rows["pytorch-three-frame fp32"]["times_three_frame"] == 1
     # Whatever cannot run is named with its reason, and has no row.
     assert report["not_measured"]
     assert not set(report["not_measured"]) & set(rows)
     assert all(report["not_measured"].values())
+
+
+def test_gpu_brings_int8_models_in_float(tmp_path, monkeypatch):
+    """Neither PyTorch nor a GPU takes them as they are."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    gpu = importlib.import_module("gpu")
+    asked = []
+    monkeypatch.setattr(gpu, "convert", lambda *words: asked.append(words))
+    for name, path in bundled_models().items():
+        whole = gpu.read_model(path).card.precision_name == "int8"
+        target = tmp_path / f"{name}.onnx"
+        gpu.bring(path, target)
+        assert target.is_file() != whole
+        assert ((path, target, "fp32") in asked) == whole
 
 
 def test_gpu_needs_a_gpu():
