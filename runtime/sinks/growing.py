@@ -1,7 +1,7 @@
 """Columns of one Zarr group that grow by whole chunks.
 
 Order of writing, so that a crash at any moment leaves a readable store: the arrays are
-lengthened by a chunk of fill values; the columns are written, the key column last; a
+lengthened by chunks of fill values; the columns are written, the key column last; a
 chunk that is full is forced to the disk before the next one begins. So a process that
 is killed loses what was buffered, and a power loss at most the open chunk.
 
@@ -27,6 +27,9 @@ from blinkloop.runtime.sinks.layout import fill_value
 
 __all__ = ["GrowingColumns", "retry_refused"]
 
+_AHEAD = 8
+"""Chunks by which arrays are lengthened at once: each time costs some 50 ms of Python,
+which a live run feels."""
 _ATTEMPTS = 40
 _PAUSE_S = 0.05
 

@@ -22,6 +22,7 @@ from blinkloop.runtime.sinks.layout import (
     FORMAT_VERSION,
     GROUPS,
     complete_prefix,
+    fill_value,
 )
 from blinkloop.schema import LocalizationTable
 
@@ -162,9 +163,7 @@ class LiveStoreReader:
         start = (length - 1) // chunk * chunk
         while start >= 0 and length > 0:
             try:
-                found = complete_prefix(
-                    self._read(group, start, min(start + chunk, length))
-                )
+                found = self._complete_in(group, start, min(start + chunk, length))
             except Exception:
                 # A chunk torn by a power loss: codecs differ in what they raise.
                 found = 0
@@ -172,6 +171,15 @@ class LiveStoreReader:
                 return start + found
             start -= chunk
         return 0
+
+    def _complete_in(self, group: str, start: int, stop: int) -> int:
+        """How many rows of a chunk are written completely."""
+        # Arrays are lengthened by several chunks, so most are empty: one look will do.
+        key = (GROUPS[group][0].names or ("",))[0]
+        keys = self._groups[group][key][start:stop]
+        if (keys == fill_value(keys.dtype)).all():
+            return 0
+        return complete_prefix(self._read(group, start, stop))
 
 
 def read_live_store(path: str | Path) -> LocalizationTable:
