@@ -42,7 +42,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(done.stderr.strip().splitlines()[-1])
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     record: dict[str, Any] = json.loads(done.stdout)
-    shown = ("model", "backend", "latency_ms", "density_true_per_um2", "jaccard")
+    shown = ("model", "backend", "threads", "latency_ms", "density_true_per_um2")
+    shown = (*shown, "jaccard")
     return {
         **{key: record[key] for key in (*_SHOWN, *shown)},
         "fps": arguments.fps,

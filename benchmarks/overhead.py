@@ -196,7 +196,7 @@ def measure(
             mode="control",
             target=0.5,
             on_time=3.0,
-            update_frames=20,
+            update_frames=None,
             laser=DoubleLaser(),
             log=Path(folder) / "laser.csv",
             frame_s=1 / fps,
