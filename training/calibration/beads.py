@@ -26,6 +26,7 @@ from blinkloop.training.calibration.bead_records import (
     BeadStack,
     Found,
 )
+from blinkloop.training.calibration.bead_repeats import averaged, frames_per_height
 from blinkloop.training.calibration.bead_report import BeadCalibration, report
 from blinkloop.training.calibration.bead_selection import (
     MARGIN_PX,
@@ -69,6 +70,7 @@ def calibrate_beads(
     if not stacks:
         raise InputError("no bead stack given; give at least one z-stack of beads")
     fields = []
+    stacks, settings, said = _one_frame_each(stacks, settings)
     for stack in stacks:
         settings.check(stack)
         turned = _turned(stack, settings)
@@ -85,7 +87,24 @@ def calibrate_beads(
     samples = sample_model(model, half, _focus_turned(settings, fields[0]))
     progress(f"fitting {len(model.beads)} beads with the PSF")
     places = [field.stack for field in fields]
-    return report(places, model, samples, half, settings, dropped)
+    result = report(places, model, samples, half, settings, dropped)
+    return replace(result, notes=[*said, *result.notes])
+
+
+def _one_frame_each(
+    stacks: Sequence[BeadStack], settings: BeadSettings
+) -> tuple[Sequence[BeadStack], BeadSettings, list[str]]:
+    """Stacks with one frame per height, the given focus counted in them, and a line."""
+    each = {frames_per_height(stack.pixels) for stack in stacks}
+    if len(each) != 1 or (n := each.pop()) == 1:
+        return stacks, settings, []
+    if not isinstance(settings.focus, str):
+        settings = replace(settings, focus=settings.focus // n)
+    said = (
+        f"{n} frames at each height were averaged, as the frames come in groups of {n} "
+        f"that are alike; the step of {settings.dz_nm:g} nm is that between the groups"
+    )
+    return [averaged(stack, n) for stack in stacks], settings, [said]
 
 
 def _turned(stack: BeadStack, settings: BeadSettings) -> BeadStack:
