@@ -27,10 +27,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop.optics import GaussianPsf
 from blinkloop.schema import CameraSettings, GaussianPsfSettings, ModelCard
 
-__all__ = ["PsfAgreement", "PsfCheck"]
+__all__ = ["PsfAgreement", "PsfCheck", "jackknife"]
 
 _RADIUS_PX, _SMALL_RADIUS_PX, _SMALL_FRAME_PX = 7, 5, 48
 """Half width of a patch; in small frames a wide one would leave few positions."""
@@ -71,24 +70,40 @@ class PsfAgreement:
     chi2
         Mean squared residual over the expected noise, 1 = nothing left but noise;
         missed neighbours raise it, too.
+    better_scale
+        The model's PSF times this in width looks more like the data; 1 = it does not,
+        or was not tried.
     """
 
     patches: int
     correlation: float
     interval: tuple[float, float]
     chi2: float
+    better_scale: float = 1.0
 
     @property
     def warning(self) -> str | None:
         """One line when the PSF does not look like the model's, else None."""
         # A comparison with NaN is False: too little to compare gives no warning.
         if not self.interval[1] < _WARN_BELOW:
-            return None
+            return self._scale_warning
         return (
             f"the PSF in the data does not look like the model's PSF (correlation "
             f"{self.correlation:.2f}; the mean spot of {self.patches} detections "
             f"differs by {self.difference:.0%}): positions, z and photons cannot be "
             f"trusted; use a model trained for the PSF of this microscope"
+        )
+
+    @property
+    def _scale_warning(self) -> str | None:
+        if self.better_scale == 1.0:
+            return None
+        word = "wider" if self.better_scale > 1 else "narrower"
+        return (
+            f"the spots in the data are about 10 % {word} than the model's PSF, or "
+            f"more ({self.patches} detections compared): density and z are biased; "
+            f"check --pixel-size-nm and the focus, or train for the PSF of this "
+            f"microscope"
         )
 
     @property
@@ -142,7 +157,9 @@ class PsfCheck:
         """
         if not isinstance(card.psf, GaussianPsfSettings):
             return None
-        return cls(GaussianPsf(card.psf), camera or card.camera)
+        from blinkloop.psf_scale_check import PsfScaleCheck  # it is one of these
+
+        return PsfScaleCheck(card.psf, camera or card.camera)
 
     @property
     def enough(self) -> bool:
@@ -204,27 +221,28 @@ class PsfCheck:
         count = len(self._z)
         if count < _MIN_PATCHES:
             return PsfAgreement(count, np.nan, (np.nan, np.nan), np.nan)
-        d, m = np.array(self._data), np.array(self._model)
-        z = np.array(self._z)
-        # Equally filled bins: the spot changes with z, its mean must not mix that.
-        edges = np.quantile(z, np.linspace(0, 1, _Z_BINS + 1)[1:-1])
-        bins = np.searchsorted(edges, z)
-        whole = _correlation(d, m, bins)
-        group = np.arange(count) % _GROUPS
-        left = np.array(
-            [
-                _correlation(d[keep], m[keep], bins[keep])
-                for keep in (group != g for g in range(_GROUPS))
-            ]
-        )
-        # Jackknife: variance = (G - 1) / G times the sum of squared deviations.
-        spread = float(np.sqrt((_GROUPS - 1) * np.mean((left - left.mean()) ** 2)))
+        whole, left = self.correlations()
+        spread = jackknife(left)
         return PsfAgreement(
             patches=count,
             correlation=whole,
             interval=(whole - 1.96 * spread, whole + 1.96 * spread),
             chi2=float(np.mean(self._chi2)),
         )
+
+    def correlations(self) -> tuple[float, npt.NDArray[np.float64]]:
+        """Correlation of all patches, and of those without one group after another."""
+        d, m = np.array(self._data), np.array(self._model)
+        z = np.array(self._z)
+        # Equally filled bins: the spot changes with z, its mean must not mix that.
+        edges = np.quantile(z, np.linspace(0, 1, _Z_BINS + 1)[1:-1])
+        bins = np.searchsorted(edges, z)
+        group = np.arange(len(z)) % _GROUPS
+        left = [
+            _correlation(d[keep], m[keep], bins[keep])
+            for keep in (group != g for g in range(_GROUPS))
+        ]
+        return _correlation(d, m, bins), np.array(left)
 
     def _keep(
         self,
@@ -243,6 +261,12 @@ class PsfCheck:
         # The frame itself estimates its shot noise without knowing the true image.
         noise = max(0.0, float(data.sum())) * self._shot + data.size * self._read
         self._chi2.append(float(((d - m) ** 2).sum()) / max(noise, 1e-12))
+
+
+def jackknife(left: npt.NDArray[np.float64]) -> float:
+    """SD of an estimate from its values without one group after another."""
+    # Variance = (G - 1) / G times the sum of squared deviations.
+    return float(np.sqrt((len(left) - 1) * np.mean((left - left.mean()) ** 2)))
 
 
 def _correlation(
