@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; 0 even when a peer failed on a condition (the table says)."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for everything")
-    parser.add_argument("--model", default="astigmatic-small", help="name or .onnx")
+    parser.add_argument("--model", default="astigmatic", help="name or .onnx")
     parser.add_argument("--smappy-python", type=Path, help="python with smappy-smlm")
     parser.add_argument("--picasso-python", type=Path, help="python with picassosr")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
