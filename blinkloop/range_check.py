@@ -79,6 +79,7 @@ class _Sums:
     frames: int = 0
     localizations: int = 0
     emitters: float = 0.0
+    not_emitters: float = 0.0
     area_um2: float = 0.0
     pixels: int = 0
     saturated: int = 0
@@ -117,6 +118,7 @@ class TrainingRangeCheck:
         height: int,
         width: int,
         emitters: float | None = None,
+        not_emitters: float = 0.0,
     ) -> None:
         """Count the localizations of some frames.
 
@@ -130,11 +132,15 @@ class TrainingRangeCheck:
             Of the frames, px.
         emitters
             Sum of p over these frames; the number of localizations by default.
+        not_emitters
+            How much of that comes from hot pixels: it stays in the density that is
+            reported, but calls for no less activation.
         """
         sums = self._sums
         sums.frames += frames
         sums.localizations += len(localizations)
         sums.emitters += len(localizations) if emitters is None else emitters
+        sums.not_emitters += not_emitters
         pixel_um = self._camera.pixel_size_nm / 1e3
         sums.area_um2 += frames * height * width * pixel_um**2
         self._photons.add(localizations["photons"])
@@ -188,7 +194,7 @@ class TrainingRangeCheck:
         return RangeReport(tuple(found), facts)
 
     def _of_pixels(self, facts: dict[str, float | int | None]) -> list[str]:
-        ranges = self._card.training_ranges
+        ranges, sums = self._card.training_ranges, self._sums
         found = []
         low, high = ranges.background_photons
         level = facts["frame_median_photons"]
@@ -210,7 +216,7 @@ class TrainingRangeCheck:
                 f"{saturated:.2%} of the pixels are saturated: their emitters have "
                 f"wrong photons and positions; lower the exposure or the gain"
             )
-        density = facts["density_per_um2"]
+        density = _ratio(sums.emitters - sums.not_emitters, sums.area_um2)
         most = self._card.density_per_um2_at(self._camera.pixel_size_nm)[1]
         if density is not None and density > 1.2 * most:
             found.append(

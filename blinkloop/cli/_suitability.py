@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from blinkloop.cli._session import Session
     from blinkloop.runtime import Frame, FrameResult, FrameSource, Gap, Roi
 
+from blinkloop.cli._hot_share import HotPixelShare
+
 __all__ = ["PixelTap", "Suitability"]
 
 _FIRST = 100
@@ -23,6 +25,8 @@ _WAITING, _WAITING_BYTES = 64, 16 << 20
 _WINDOW_PX = 1024
 _TOGETHER = 16
 """Frames whose localizations are counted at once: NumPy's calls cost more than rows."""
+_TOGETHER_AT_FIRST = 64
+"""Until the hot pixels are known, for which frames with pixels are needed."""
 
 
 class PixelTap:
@@ -100,15 +104,22 @@ def _margin(size: int) -> int:
 class Suitability:
     """Observer that compares a run with the model's training range and PSF.
 
+    Hot pixels are sought in the first frames. What lies at them is left out of the
+    other checks, which would take it for a wrong PSF or too many emitters.
+
     Parameters
     ----------
     session
         Model and camera facts in use.
     tap
         Source of pixels.
+    feedback
+        Whether somebody holds the density by this run.
     """
 
-    def __init__(self, session: Session, tap: PixelTap) -> None:
+    def __init__(
+        self, session: Session, tap: PixelTap, *, feedback: bool = False
+    ) -> None:
         from blinkloop.optics import Camera
         from blinkloop.psf_check import PsfCheck
         from blinkloop.psf_width_check import PsfWidthCheck
@@ -117,7 +128,10 @@ class Suitability:
 
         card, camera = session.model.card, session.camera.settings
         self._tap = tap
+        self._feedback = feedback
         self._waiting: list[FrameResult] = []
+        self._first: list[tuple[npt.NDArray[Any], FrameResult]] = []
+        self._hot = HotPixelShare(camera.pixel_size_nm)
         self._camera = Camera(camera)
         self._range = TrainingRangeCheck(card, camera)
         self._psf: PsfCheck | PsfWidthCheck | None
@@ -132,17 +146,18 @@ class Suitability:
             if self._waiting and self._waiting[0].roi != result.roi:
                 self._count()
             self._waiting.append(result)
-            if len(self._waiting) >= _TOGETHER:
-                self._count()
             pixels = self._tap.take(result.index)
             if pixels is None:
-                continue
-            photons = self._camera.backward(pixels.astype(np.float32))
-            self._range.add_pixels(pixels, photons)
-            if self._psf is not None and not self._psf.enough:
-                self._psf.add(
-                    photons, result.localizations, origin=self._tap.kept_origin
-                )
+                pass
+            elif self._hot.known:
+                self._look(pixels, result)
+            else:
+                self._first.append((pixels, result))
+                if self._hot.enough([pixels for pixels, _ in self._first]):
+                    self._seek()
+            enough = _TOGETHER if self._hot.known else _TOGETHER_AT_FIRST
+            if len(self._waiting) >= enough:
+                self._count()
 
     def gap(self, gap: Gap) -> None:
         """Missing frames say nothing about the others."""
@@ -153,7 +168,9 @@ class Suitability:
     def warnings(self) -> list[str]:
         """What lies outside, one line each; empty when the data suit the model."""
         self._count()
-        found = [
+        hot = self._hot.warning(feedback=self._feedback)
+        found = [] if hot is None else [hot]
+        found += [
             f"outside the model's training range: {line}"
             for line in self._range.report().warnings
         ]
@@ -171,18 +188,43 @@ class Suitability:
             agreement = self._psf.result()
             facts["psf_correlation"] = agreement.correlation
             facts["psf_patches"] = agreement.patches
-        return facts
+        return {**facts, **self._hot.facts()}
+
+    def _seek(self) -> None:
+        """Find the hot pixels of the first frames, then look at these frames."""
+        first, self._first = self._first, []
+        if self._hot.known:
+            return
+        roi = first[0][1].roi if first else None
+        self._hot.seek([pixels for pixels, _ in first], self._tap.kept_origin, roi)
+        for pixels, result in first:
+            self._look(pixels, result)
+
+    def _look(self, pixels: npt.NDArray[Any], result: FrameResult) -> None:
+        """Compare the pixels of a frame and what was found in it."""
+        pixels = self._hot.repaired(pixels, result.roi)
+        photons = self._camera.backward(pixels.astype(np.float32))
+        self._range.add_pixels(pixels, photons)
+        if self._psf is not None and not self._psf.enough:
+            rows = result.localizations
+            rows = rows[~self._hot.touched(rows, result.roi)]
+            self._psf.add(photons, rows, origin=self._tap.kept_origin)
 
     def _count(self) -> None:
         """Take in the localizations that wait; all are of one region."""
         results, self._waiting = self._waiting, []
         if not results:
             return
+        self._seek()
         roi = results[0].roi
+        rows = np.concatenate([result.localizations for result in results])
+        emitters = sum(result.count_mean for result in results)
+        touched = self._hot.touched(rows, roi)
         self._range.add(
-            np.concatenate([result.localizations for result in results]),
+            rows[~touched],
             frames=len(results),
             height=roi.height,
             width=roi.width,
-            emitters=sum(result.count_mean for result in results),
+            emitters=emitters,
+            not_emitters=self._hot.count(rows, touched, roi, len(results), emitters),
         )

@@ -120,7 +120,7 @@ def command(
             session,
             loop,
             folder,
-            suitability=Suitability(session, tap),
+            suitability=Suitability(session, tap, feedback=True),
             total=opened.n_frames * repeat,
             meta={"movie": str(movie), "fps": fps} | recording.meta(recorder, source),
             recorder=recorder,

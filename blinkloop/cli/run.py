@@ -231,7 +231,7 @@ def command(
         session,
         loop,
         folder,
-        suitability=Suitability(session, tap),
+        suitability=Suitability(session, tap, feedback=mode != "off"),
         # A camera of ours counts for itself.
         max_frames=None if following.path is None else frames,
         seconds=seconds,
