@@ -151,8 +151,9 @@ class Analysis:
         for arrived in arrived_s:
             self.latency.add(now - arrived)
         with self._lock:
-            self._localizations += sum(len(result.localizations) for result in results)
-            self._tables_full += sum(bool(result.table_full) for result in results)
+            for result in results:
+                self._localizations += len(result.localizations)
+                self._tables_full += bool(result.table_full)
         for gap in gaps:
             self.missing(gap)
         self._observers.observe(results)

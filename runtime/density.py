@@ -70,12 +70,9 @@ class DensityEstimate:
     n_frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    index: int
-    count: float
-    variance: float
-    blocks: npt.NDArray[np.float64]
+_Blocks = npt.NDArray[np.float64]
+
+_ZERO = np.zeros(())
 
 
 def probability_floor(logit_clamp: float) -> float:
@@ -165,15 +162,22 @@ class DensityEstimator:
         self._region = region
         self._p_floor = float(p_floor)
         self._roi: Roi | None = None
-        self._kept: deque[_Kept] = deque()
-        self._weight: npt.NDArray[np.float64] = np.zeros((0, 0))
+        # Of the frames kept. Blocks are rows of a table, flat, used over and over.
+        self._indices: deque[int] = deque()
+        self._counts: deque[float] = deque()
+        self._variances: deque[float] = deque()
+        self._blocks: deque[_Blocks] = deque()
+        self._spare: list[_Blocks] = []
+        self._shape = (0, 0)
+        self._weight: _Blocks = np.zeros(0)
         self._area_px = 0.0
         # Of each block: what the smallest p makes of it, and whether it is looked at.
-        self._floor: npt.NDArray[np.float64] = np.zeros((0, 0))
+        self._floor: _Blocks = np.zeros(0)
         self._inside: npt.NDArray[np.intp] | None = None
         self._whole_px = 0.0
         # Sum of the blocks kept: the span may be long and the image large.
-        self._sum: npt.NDArray[np.float64] = np.zeros((0, 0))
+        self._sum: _Blocks = np.zeros(0)
+        self._finite: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         # n_eff for 0 .. average_frames frames, so that a frame costs a look-up.
         self._n_eff = [
             effective_frames(n, self._on_time_frames)
@@ -192,7 +196,11 @@ class DensityEstimator:
 
     def reset(self) -> None:
         """Forget all frames."""
-        self._kept.clear()
+        self._indices.clear()
+        self._counts.clear()
+        self._variances.clear()
+        self._spare.extend(self._blocks)
+        self._blocks.clear()
         self._sum.fill(0.0)
 
     def gap(self, gap: Gap) -> None:
@@ -207,44 +215,55 @@ class DensityEstimator:
         InputError
             When `block_mean` does not have the shape its ROI asks for.
         """
-        if result.roi != self._roi:
-            self._set_roi(result.roi)
-        if self._kept and result.index <= self._kept[-1].index:
+        roi, index = result.roi, result.index
+        if roi is not self._roi and roi != self._roi:
+            self._set_roi(roi)
+        indices = self._indices
+        if indices and index <= indices[-1]:
             self.reset()  # the camera started counting anew
-        blocks = np.asarray(result.block_mean, np.float64)
-        if blocks.shape != self._weight.shape:
+        blocks = np.asarray(result.block_mean)
+        if blocks.shape != self._shape:
             raise InputError(
-                f"density: frame {result.index} has block sums of shape "
-                f"{blocks.shape}, but an image of {result.roi.width} x "
-                f"{result.roi.height} px has {self._weight.shape}; the model file was "
+                f"density: frame {index} has block sums of shape "
+                f"{blocks.shape}, but an image of {roi.width} x "
+                f"{roi.height} px has {self._shape}; the model file was "
                 f"made by another version, export it again"
             )
-        self._forget_before(result.index - self._average_frames + 1)
-        count, variance = self._count(result, blocks)
+        oldest = index - self._average_frames + 1
+        if not indices or indices[0] < oldest:
+            self._forget_before(oldest)
+        floored = self._spare.pop() if self._spare else np.empty(self._sum.shape)
+        np.subtract(blocks.reshape(-1), self._floor, out=floored)
+        count, variance = self._count(result, floored)
         if math.isfinite(count) and math.isfinite(variance):
-            floored = np.subtract(blocks, self._floor)
-            np.maximum(floored, 0.0, out=floored)
-            self._kept.append(_Kept(result.index, count, variance, floored))
-            self._sum += floored
+            np.maximum(floored, _ZERO, out=floored)
+            indices.append(index)
+            self._counts.append(count)
+            self._variances.append(variance)
+            self._blocks.append(floored)
+            np.add(self._sum, floored, out=self._sum)
+        else:
+            self._spare.append(floored)
         return self._estimate(result, count, variance)
 
-    def _count(
-        self, result: FrameResult, blocks: npt.NDArray[np.float64]
-    ) -> tuple[float, float]:
-        """Emitters in the region and their variance; NaN when they cannot be known."""
+    def _count(self, result: FrameResult, blocks: _Blocks) -> tuple[float, float]:
+        """Emitters in the region and their variance; NaN when they cannot be known.
+
+        The blocks are without the floor.
+        """
         whole, variance = float(result.count_mean), float(result.count_variance)
         if self._area_px <= 0 or not (
             math.isfinite(whole)
             and math.isfinite(variance)
-            and bool(np.isfinite(blocks).all())
+            and np.count_nonzero(np.isfinite(blocks, out=self._finite)) == blocks.size
         ):
             return math.nan, math.nan
-        pixels = result.roi.width * result.roi.height
-        variance -= self._p_floor * (1.0 - self._p_floor) * pixels
-        count = whole - self._p_floor * pixels
+        roi, floor = result.roi, self._p_floor
+        pixels = roi.width * roi.height
+        variance -= floor * (1.0 - floor) * pixels
+        count = whole - floor * pixels
         if self._region is not None:
-            inside = float(np.sum(blocks * self._weight))
-            part = inside - self._p_floor * self._area_px
+            part = float(blocks.dot(self._weight))
             # The graph gives one variance per frame: shared out by expected counts.
             variance *= min(max(part / count, 0.0), 1.0) if count > 0 else 0.0
             count = part
@@ -255,10 +274,10 @@ class DensityEstimator:
     ) -> DensityEstimate:
         area = self._area_px * self._pixel_um2
         smoothed = smoothed_sd = crowding = math.nan
-        n = len(self._kept)
+        n = len(self._counts)
         if n and area > 0:
-            mean = math.fsum(k.count for k in self._kept) / n
-            doubt = math.fsum(k.variance for k in self._kept) / n
+            mean = math.fsum(self._counts) / n
+            doubt = math.fsum(self._variances) / n
             n_eff = self._n_eff[n]
             # Counting noise: variance of the rate of a Poisson process after
             # mean * n_eff events under Jeffreys' prior, so that an empty field has an
@@ -268,7 +287,7 @@ class DensityEstimator:
             smoothed_sd = math.sqrt((mean + 0.5 / n_eff + doubt) / n_eff) / area
             inside = self._sum if self._inside is None else self._sum.take(self._inside)
             # What was added and taken away again leaves rounding errors.
-            most = max(float(inside.max()), 0.0) / n
+            most = max(float(np.maximum.reduce(inside)), 0.0) / n
             crowding = most / (self._whole_px * self._pixel_um2)
         return DensityEstimate(
             index=result.index,
@@ -282,14 +301,21 @@ class DensityEstimator:
         )
 
     def _forget_before(self, index: int) -> None:
-        while self._kept and self._kept[0].index < index:
-            self._sum -= self._kept.popleft().blocks
-        if not self._kept:
+        indices = self._indices
+        while indices and indices[0] < index:
+            indices.popleft()
+            self._counts.popleft()
+            self._variances.popleft()
+            blocks = self._blocks.popleft()
+            np.subtract(self._sum, blocks, out=self._sum)
+            self._spare.append(blocks)
+        if not indices:
             self._sum.fill(0.0)
 
     def _set_roi(self, roi: Roi) -> None:
         """A new image: other blocks, other area; what was kept no longer fits."""
-        self._kept.clear()
+        self.reset()
+        self._spare.clear()
         self._roi = roi
         region = self._region if self._region is not None else roi
         rows = _overlap(roi.y, roi.height, region.y, region.height)
@@ -297,14 +323,16 @@ class DensityEstimator:
         block_px = np.outer(_sizes(roi.height), _sizes(roi.width))
         inside = np.outer(rows, columns)
         self._area_px = float(inside.sum())
-        self._weight = inside / block_px
-        self._floor = self._p_floor * block_px
+        self._shape = block_px.shape
+        self._weight = (inside / block_px).reshape(-1)
+        self._floor = (self._p_floor * block_px).reshape(-1)
         seen = self._weight > 0
         self._inside = None if seen.all() else np.flatnonzero(seen)
         # A partial block counts as a whole one: one emitter in a sliver of pixels is
         # no crowd.
         self._whole_px = min(float(BLOCK_PX**2), float(block_px.sum()))
-        self._sum = np.zeros_like(block_px)
+        self._sum = np.zeros(block_px.size)
+        self._finite = np.zeros(block_px.size, np.bool_)
 
 
 def _sizes(length: int) -> npt.NDArray[np.float64]:

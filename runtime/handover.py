@@ -123,7 +123,9 @@ class Handover:
         self._ring.fill(0)
         self._policy = policy
         self._wait = wait
-        self._changed = threading.Condition()
+        self._shape = self._ring.shape[1:]
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._free = deque(range(capacity))
         self._queue: deque[_Entry] = deque()
         self._front_gaps: list[Gap] = []
@@ -178,27 +180,32 @@ class Handover:
         arrived_s = time.perf_counter()
         self._last_put_s = arrived_s
         pixels = frame.pixels
-        if pixels.shape != self._ring.shape[1:] or not np.can_cast(
-            pixels.dtype, self._ring.dtype, "equiv"
-        ):
-            with self._changed:
+        ring = self._ring
+        alike = pixels.dtype == ring.dtype or np.can_cast(
+            pixels.dtype, ring.dtype, "equiv"
+        )
+        if pixels.shape != self._shape or not alike:
+            with self._lock:
                 self._drop(self._tail_gaps, frame.index, UNUSABLE)
             raise DeviceError(
                 f"frame {frame.index} is {pixels.shape} {pixels.dtype} but the source "
-                f"announced {self._ring.shape[1:]} {self._ring.dtype}; keep the region "
+                f"announced {self._shape} {ring.dtype}; keep the region "
                 f"of interest and the pixel type fixed during a run"
             )
-        with self._changed:
+        with self._lock:
             slot = self._room(frame.index)
         if slot is None:
             return False
         # Nobody else knows this slot, so the copy needs no lock.
-        np.copyto(self._ring[slot], pixels)
-        entry = _Entry(frame.index, frame.timestamp_s, frame.roi, slot, arrived_s, [])
-        with self._changed:
-            entry.gaps, self._tail_gaps = self._tail_gaps, []
-            self._queue.append(entry)
-            self._high_water = max(self._high_water, self.capacity - len(self._free))
+        np.copyto(ring[slot], pixels)
+        with self._lock:
+            gaps, self._tail_gaps = self._tail_gaps, []
+            self._queue.append(
+                _Entry(frame.index, frame.timestamp_s, frame.roi, slot, arrived_s, gaps)
+            )
+            fill = len(ring) - len(self._free)
+            if fill > self._high_water:
+                self._high_water = fill
             self._changed.notify_all()
         return True
 
@@ -231,11 +238,12 @@ class Handover:
         Batch or None
             None when nothing came within `timeout` seconds.
         """
-        with self._changed:
-            if not self._changed.wait_for(
-                lambda: bool(self._queue) or self._closed, timeout
-            ):
-                return None
+        with self._lock:
+            if not self._queue and not self._closed:
+                # Only the producer wakes the consumer; by `cancel`, too early at most.
+                self._changed.wait(timeout)
+                if not self._queue and not self._closed:
+                    return None
             if not self._queue:
                 gaps = (*self._front_gaps, *self._tail_gaps)
                 self._front_gaps, self._tail_gaps = [], []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from array import array
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class LatencyMeter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bins = np.zeros(_BINS, np.int64)
+        self._bins = array("q", bytes(8 * _BINS))
         self._count = 0
         self._min = math.inf
         self._max = 0.0
@@ -48,8 +49,10 @@ class LatencyMeter:
         with self._lock:
             self._bins[number] += 1
             self._count += 1
-            self._min = min(self._min, seconds)
-            self._max = max(self._max, seconds)
+            if seconds < self._min:
+                self._min = seconds
+            if seconds > self._max:
+                self._max = seconds
 
     def quantile(self, fraction: float) -> float:
         """Duration in seconds that `fraction` of all do not exceed; NaN when empty."""

@@ -13,22 +13,49 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from blinkloop.errors import BlinkloopError, InputError
 from blinkloop.runtime.backends import create_backend
 from blinkloop.runtime.camera_maps import CameraMaps, make_camera_maps
 from blinkloop.runtime.model import ModelFile
 from blinkloop.runtime.protocols import Backend, BackendOutput, Localizer
-from blinkloop.runtime.records import Frame, FrameResult
+from blinkloop.runtime.records import Frame, FrameResult, Roi
 from blinkloop.runtime.window import FrameHeader, RollingWindow, WindowStep
 from blinkloop.schema import DETECTION_COLUMNS, LOCALIZATION_DTYPE
 
 __all__ = ["StreamLocalizer", "check_frame", "frame_results", "localize_movie"]
 
-_COLUMN = {name: number for number, name in enumerate(DETECTION_COLUMNS)}
-_SHARED = tuple(set(_COLUMN) & set(LOCALIZATION_DTYPE.names or ()))
+_Run = tuple[np.dtype[Any], slice, slice]
+
+
+def _runs() -> list[_Run]:
+    """Columns that follow each other in detections and localizations: copied at once.
+
+    Type, columns of a localization as numbers of that type, columns of a detection.
+    """
+    runs: list[_Run] = []
+    for name, (kind, offset, *_) in (LOCALIZATION_DTYPE.fields or {}).items():
+        if name not in DETECTION_COLUMNS:
+            continue
+        to, source = offset // kind.itemsize, DETECTION_COLUMNS.index(name)
+        first_to, first_source = to, source
+        if runs and (runs[-1][0], runs[-1][1].stop, runs[-1][2].stop) == (
+            kind,
+            to,
+            source,
+        ):
+            _, before_to, before_source = runs.pop()
+            first_to, first_source = before_to.start, before_source.start
+        runs.append((kind, slice(first_to, to + 1), slice(first_source, source + 1)))
+    return runs
+
+
+_RUNS = _runs()
+_DOUBLES = LOCALIZATION_DTYPE.itemsize // 8
 
 
 def check_frame(frame: Frame) -> None:
@@ -105,6 +132,7 @@ class StreamLocalizer:
             raise ValueError("a loaded backend already has its threshold and threads")
         self._backend = backend
         self._window = RollingWindow(max_frames_per_call)
+        self._seen_roi: Roi | None = None
         self._input_THW = np.empty((0, 0, 0), np.float32)
 
     @property
@@ -128,7 +156,9 @@ class StreamLocalizer:
         """
         for frame in frames:
             check_frame(frame)
-            self._maps.crop(frame.roi)
+            if frame.roi is not self._seen_roi:
+                self._maps.crop(frame.roi)
+                self._seen_roi = frame.roi
         return self._run(self._window.push(frames), frames)
 
     def flush(self) -> list[FrameResult]:
@@ -179,26 +209,28 @@ def frame_results(
     rows: Sequence[FrameHeader | None], output: BackendOutput
 ) -> list[FrameResult]:
     """Results of the rows that describe a frame."""
+    capacity = output.detections.shape[1]
+    if len(rows) == 1:  # live, one frame at a time: nothing to join or to cut
+        header = rows[0]
+        if header is None:
+            return []
+        count = int(output.counts[0])
+        table = _localizations(output.detections[0, : min(count, capacity)], header.roi)
+        table["frame"] = header.index
+        return [_result(header, table, output, 0, full=count > capacity)]
     kept = [number for number, header in enumerate(rows) if header is not None]
     headers = [header for header in rows if header is not None]
     if not headers:
         return []
     counts = output.counts.tolist()
-    capacity = output.detections.shape[1]
     lengths = [min(counts[row], capacity) for row in kept]
     filled = [
         output.detections[row, :length]
         for row, length in zip(kept, lengths, strict=True)
     ]
-    detections = filled[0] if len(filled) == 1 else np.concatenate(filled)
-    table = np.empty(len(detections), LOCALIZATION_DTYPE)
-    for name in _SHARED:
-        table[name] = detections[:, _COLUMN[name]]
     # All rows of one call lie in one region, except the row before a new segment,
     # which is never in the same call.
-    roi = headers[0].roi
-    table["x_px"] += roi.x
-    table["y_px"] += roi.y
+    table = _localizations(np.concatenate(filled), headers[0].roi)
     stops = list(accumulate(lengths))
     parts = [
         table[stop - length : stop] for stop, length in zip(stops, lengths, strict=True)
@@ -206,19 +238,42 @@ def frame_results(
     for part, header in zip(parts, headers, strict=True):
         part["frame"] = header.index
     return [
-        FrameResult(
-            index=header.index,
-            timestamp_s=header.timestamp_s,
-            roi=header.roi,
-            segment=header.segment,
-            localizations=part,
-            table_full=counts[row] > capacity,
-            count_mean=float(output.count_mean[row]),
-            count_variance=float(output.count_variance[row]),
-            block_mean=output.block_mean[row],
-        )
+        _result(header, part, output, row, full=counts[row] > capacity)
         for row, header, part in zip(kept, headers, parts, strict=True)
     ]
+
+
+def _localizations(detections: npt.NDArray[np.float32], roi: Roi) -> npt.NDArray[Any]:
+    """Rows (n, 11) of the network as (n,) of a table, without frame numbers."""
+    doubles = np.empty((len(detections), _DOUBLES))
+    for kind, to, source in _RUNS:
+        doubles.view(kind)[:, to] = detections[:, source]
+    table = doubles.view(LOCALIZATION_DTYPE)[:, 0]
+    if roi.x or roi.y:
+        table["x_px"] += roi.x
+        table["y_px"] += roi.y
+    return table
+
+
+def _result(
+    header: FrameHeader,
+    table: npt.NDArray[Any],
+    output: BackendOutput,
+    row: int,
+    *,
+    full: bool,
+) -> FrameResult:
+    return FrameResult(
+        header.index,
+        header.timestamp_s,
+        header.roi,
+        header.segment,
+        table,
+        full,
+        float(output.count_mean[row]),
+        float(output.count_variance[row]),
+        output.block_mean[row],
+    )
 
 
 def localize_movie(

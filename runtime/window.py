@@ -121,7 +121,7 @@ class RollingWindow:
             segment = before.segment
         headers = [
             FrameHeader(frame.index, frame.timestamp_s, frame.roi, segment)
-            for frame in (frames[position] for position in positions)
+            for frame in frames[positions.start : positions.stop]
         ]
         self._last = headers[-1]
         return WindowStep(positions, before is None, (before, *headers[:-1]))
@@ -129,4 +129,6 @@ class RollingWindow:
 
 def _follows(frame: Frame, before: Frame | FrameHeader) -> bool:
     """Whether a frame continues the segment of the one before it."""
-    return frame.index == before.index + 1 and frame.roi == before.roi
+    if frame.index != before.index + 1:
+        return False
+    return frame.roi is before.roi or frame.roi == before.roi

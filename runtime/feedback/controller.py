@@ -72,6 +72,16 @@ class FeedbackController:
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
         self._target = settings.target_per_um2
+        # What does not change, worked out once: an update is waited for.
+        self._update_frames = settings.update_frames
+        self._settling_frames = settings.settling_frames
+        self._floor = settings.floor
+        self._lowest = math.log(self._floor)
+        self._highest = math.log(settings.max_power)
+        self._most_up = settings.log_step(settings.max_step_up)
+        self._most_down = settings.log_step(settings.max_step_down)
+        self._judged = math.log(_NEGATIVE_SHARE * settings.max_power)
+        self._crowding = settings.estimator == "crowding"
         self._sample = Sample(
             settings.on_time_frames,
             settings.delays_frames,
@@ -118,13 +128,13 @@ class FeedbackController:
 
     def density(self, estimate: DensityEstimate) -> float:
         """The density that is held, per um^2: mean or crowding."""
-        if self._settings.estimator == "crowding":
+        if self._crowding:
             return estimate.crowding_per_um2
         return estimate.smoothed_per_um2
 
     def reset(self, power: float | None = None) -> None:
         """Forget the past; go on from `power` (by default `start_power`)."""
-        self._log_power = math.log(self._settings.floor)
+        self._log_power = self._lowest
         self._off = False
         self._trip = ""
         s = self._settings
@@ -162,8 +172,8 @@ class FeedbackController:
             return
         s = self._settings
         # Half the floor: a laser that rounds the floor down is on all the same.
-        self._off = s.min_power < s.floor and power < 0.5 * s.floor
-        self._log_power = math.log(min(max(power, s.floor), s.max_power))
+        self._off = s.min_power < self._floor and power < 0.5 * self._floor
+        self._log_power = math.log(min(max(power, self._floor), s.max_power))
 
     def gap(self, frames: int) -> None:
         """Frames are missing: a long gap starts the wait for an update anew."""
@@ -175,7 +185,7 @@ class FeedbackController:
         self._sample.advance(estimate.index)
         self._frames += 1
         self._seen += 1
-        if self._frames < self._settings.update_frames:
+        if self._frames < self._update_frames:
             return None
         self._frames = 0
         decision = self._decide(estimate)
@@ -213,13 +223,13 @@ class FeedbackController:
     def _learn(self, estimate: DensityEstimate, density: float) -> None:
         """What this density says of the sample."""
         sd = estimate.smoothed_sd_per_um2 / max(self._target, density)
-        if self._settings.estimator == "crowding":
+        if self._crowding:
             sd = max(sd, _CROWDING_SD)  # that of the mean is much too good for it
         self._sample.take(
             density,
             sd,
             estimate.n_frames,
-            0.1 * self._settings.floor,
+            0.1 * self._floor,
             1.0 if self.tuned is None else self.tuned.scale,
         )
 
@@ -243,7 +253,7 @@ class FeedbackController:
 
     def _too_long_at_max(self, error: float) -> bool:
         s = self._settings
-        top = not self._off and self._log_power >= math.log(s.max_power) - 1e-9
+        top = not self._off and self._log_power >= self._highest - 1e-9
         short = top and error >= _SHORT
         self._updates_at_max = self._updates_at_max + 1 if short else 0
         limit = s.stop_at_max_updates
@@ -252,7 +262,7 @@ class FeedbackController:
     def _step(self, error: float, step: float) -> ControlDecision:
         """From the power applied, so that a limit leaves nothing wound up."""
         s = self._settings
-        lowest, highest = math.log(s.floor), math.log(s.max_power)
+        lowest, highest = self._lowest, self._highest
         if self._off:
             if error < 0:
                 return self._minimum(error, "off: too dense at the smallest power")
@@ -261,13 +271,13 @@ class FeedbackController:
         if abs(step) < s.deadband:
             return ControlDecision(self.power, error, True, "hold: in the dead band")
         reason = "up" if step > 0 else "down"
-        if step > (most := s.log_step(s.max_step_up)):
-            step, reason = most, "up, slew limit"
-        if step < -(most := s.log_step(s.max_step_down)):
-            step, reason = -most, "down, slew limit"
+        if step > self._most_up:
+            step, reason = self._most_up, "up, slew limit"
+        if step < -self._most_down:
+            step, reason = -self._most_down, "down, slew limit"
         wished = self._log_power + step
         at_floor = self._log_power <= lowest + 1e-9
-        if at_floor and step < 0 and error < 0 and s.min_power < s.floor:
+        if at_floor and step < 0 and error < 0 and s.min_power < self._floor:
             return self._minimum(error, "off: too dense at the power floor")
         if wished > highest:
             wished, reason = highest, "at the largest power"
@@ -284,12 +294,13 @@ class FeedbackController:
         """Why the estimate cannot be acted on; empty when it can."""
         s = self._settings
         density, sd = self.density(estimate), estimate.smoothed_sd_per_um2
-        known = (estimate.per_um2, density, sd)
-        if not all(math.isfinite(value) for value in known) or density < 0 or sd < 0:
+        # NaN is not at least 0 either.
+        usable = 0.0 <= density < math.inf and 0.0 <= sd < math.inf
+        if not (usable and math.isfinite(estimate.per_um2)):
             return "no finite density"
         if estimate.n_frames < s.min_frames:
             return f"only {estimate.n_frames} frames in the average"
-        if self._seen < s.settling_frames:
+        if self._seen < self._settling_frames:
             return "the emitters do not follow the start power yet"
         if sd > s.max_relative_sd * max(self._target, density):
             return f"density uncertain (sd {sd:.3g} per um2)"
@@ -299,8 +310,7 @@ class FeedbackController:
         """Power up by 4 and density down by 2, beyond 3 SD, within 200 frames."""
         self._past.append((self._log_power, estimate))
         log_before, before = self._past[0]
-        judged = math.log(_NEGATIVE_SHARE * self._settings.max_power)
-        if log_before < judged or self._log_power - log_before < _NEGATIVE_RISE:
+        if log_before < self._judged or self._log_power - log_before < _NEGATIVE_RISE:
             return False
         fall = before.smoothed_per_um2 - estimate.smoothed_per_um2
         sd = math.hypot(before.smoothed_sd_per_um2, estimate.smoothed_sd_per_um2)

@@ -21,7 +21,8 @@ class Freshness:
     """
 
     def __init__(self, limits: LaserLimits, clock: Callable[[], float]) -> None:
-        self._limits, self._clock = limits, clock
+        self._stale_s, self._dark_after_s = limits.stale_s, limits.dark_after_s
+        self._clock = clock
         self._seen = clock()
         self.holding = False
         """True from `stale_s` on, until a fresh frame comes."""
@@ -34,7 +35,7 @@ class Freshness:
     @property
     def dark(self) -> bool:
         """True when it is too old for the laser to stay on."""
-        return self.age_s > self._limits.dark_after_s
+        return self._clock() - self._seen > self._dark_after_s
 
     def restart(self) -> None:
         """Count from now on, as if a frame had come."""
@@ -43,12 +44,12 @@ class Freshness:
     def frame(self, age_s: float) -> None:
         """A usable estimate of a frame that was taken so long ago."""
         self._seen = max(self._seen, self._clock() - age_s)
-        if age_s <= self._limits.stale_s:
+        if age_s <= self._stale_s:
             self.holding = False
 
     def begins_to_hold(self) -> bool:
         """True once, when the newest frame has become stale."""
-        if self.holding or self.age_s <= self._limits.stale_s:
+        if self.holding or self._clock() - self._seen <= self._stale_s:
             return False
         self.holding = True
         return True

@@ -278,11 +278,11 @@ class LaserGuard:
         if self._dose.used_up:
             self.make_safe(f"dose limit reached ({self.dose:g})")
             return
-        since = f"no fresh estimate for {self._fresh.age_s:.1f} s"
-        if self._fresh.dark:
-            self.make_safe(since)
-        elif self._fresh.begins_to_hold():
-            self._record(reason=f"hold: {since}")
+        fresh = self._fresh
+        if fresh.dark:
+            self.make_safe(f"no fresh estimate for {fresh.age_s:.1f} s")
+        elif fresh.begins_to_hold():
+            self._record(reason=f"hold: no fresh estimate for {fresh.age_s:.1f} s")
 
     def stalled(self, seconds: float) -> None:
         """The camera has delivered nothing for that long. Never raises."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from struct import Struct
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,10 @@ class History:
     def __init__(self, columns: Mapping[str, str], rows: int = 2**16) -> None:
         self._names = tuple(columns)
         self._kinds = tuple(columns.values())
-        self._rows = np.full((len(self._names), rows), np.nan)
+        # A frame's values lie together, and are written without making an array.
+        self._rows = np.full((rows, len(self._names)), np.nan)
+        self._row = Struct(f"{len(self._names)}d")
+        self._pack, self._bytes = self._row.pack_into, self._rows.data.cast("B")
         self._used = 0
         self._part: list[Sequence[float]] = []
         self._lock = threading.Lock()
@@ -42,32 +46,34 @@ class History:
     def add(self, values: Sequence[float]) -> None:
         """Add the values of one frame, in the order of the columns."""
         with self._lock:
+            if self.frames_per_row == 1 and self._used < len(self._rows):
+                self._pack(self._bytes, self._used * self._row.size, *values)
+                self._used += 1
+                return
             self._part.append(values)
             if len(self._part) < self.frames_per_row:
                 return
-            if self._used == self._rows.shape[1]:
+            if self._used == len(self._rows):
                 self._halve()
                 return
-            one = self.frames_per_row == 1
-            joined = values if one else self._joined(np.array(self._part).T)
-            self._rows[:, self._used] = joined
+            self._rows[self._used] = self._joined(np.array(self._part).T)
             self._part.clear()
             self._used += 1
 
     def columns(self) -> dict[str, npt.NDArray[np.float64]]:
         """Copies by name; frames that do not fill a row yet are the last one."""
         with self._lock:
-            kept = self._rows[:, : self._used]
+            kept = self._rows[: self._used].T
             if self._part:
                 last = self._joined(np.array(self._part).T)
                 kept = np.concatenate([kept, last[:, None]], axis=1)
             return {name: kept[k].copy() for k, name in enumerate(self._names)}
 
     def _halve(self) -> None:
-        half = self._rows.shape[1] // 2
-        pairs = self._rows.reshape(len(self._names), half, 2)
-        self._rows[:, :half] = self._joined(pairs)
-        self._rows[:, half:] = np.nan
+        half = len(self._rows) // 2
+        pairs = self._rows.T.reshape(len(self._names), half, 2)
+        self._rows[:half] = self._joined(pairs).T
+        self._rows[half:] = np.nan
         self._used = half
         self.frames_per_row *= 2
 

@@ -14,18 +14,20 @@ import csv
 import math
 import threading
 from collections import deque
-from dataclasses import dataclass, fields
-from io import TextIOWrapper
+from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from blinkloop.errors import InputError
 from blinkloop.runtime.density import DensityEstimate
 
 __all__ = ["LOG_COLUMNS", "CommandLog", "LaserCommand", "make_row"]
 
+_SPECIAL = frozenset(',"\r\n')
 
-@dataclass(frozen=True, slots=True)
-class LaserCommand:
+
+class LaserCommand(NamedTuple):
     """One row of the log.
 
     Parameters
@@ -64,7 +66,7 @@ class LaserCommand:
     reason: str
 
 
-LOG_COLUMNS = tuple(f.name for f in fields(LaserCommand))
+LOG_COLUMNS = LaserCommand._fields
 """Columns of the CSV, in order."""
 
 
@@ -80,20 +82,24 @@ def make_row(
     reason: str,
 ) -> LaserCommand:
     """A row from the estimate that caused it (None = no estimate)."""
-    e = estimate
+    if estimate is None:
+        frame, now, mean, sd = -1, math.nan, math.nan, math.nan
+    else:
+        frame, now = estimate.index, estimate.per_um2
+        mean, sd = estimate.smoothed_per_um2, estimate.smoothed_sd_per_um2
     return LaserCommand(
-        timestamp_s=timestamp_s,
-        frame=-1 if e is None else e.index,
-        mode=mode,
-        requested=requested,
-        written=written,
-        read_back=read_back,
-        per_um2=math.nan if e is None else e.per_um2,
-        smoothed_per_um2=math.nan if e is None else e.smoothed_per_um2,
-        smoothed_sd_per_um2=math.nan if e is None else e.smoothed_sd_per_um2,
-        target_per_um2=target_per_um2,
-        dose=dose,
-        reason=reason,
+        timestamp_s,
+        frame,
+        mode,
+        requested,
+        written,
+        read_back,
+        now,
+        mean,
+        sd,
+        target_per_um2,
+        dose,
+        reason,
     )
 
 
@@ -120,7 +126,7 @@ class CommandLog:
         self._error: str | None = None
         self._total = 0
         self._path = Path(path) if path is not None else None
-        self._file: TextIOWrapper | None = None
+        self._file: FileIO | None = None
         if self._path is not None:
             self._file = _open(self._path)
 
@@ -152,15 +158,10 @@ class CommandLog:
             if self._file is None:
                 return
             try:
-                # Not `astuple`, which copies every value: the analysis waits for this.
-                values = [getattr(command, name) for name in LOG_COLUMNS]
-                csv.writer(self._file).writerow(values)
-                self._file.flush()
+                _write(self._file, command)
             except (OSError, ValueError) as error:
                 self._error = f"{self._path}: the laser log stopped ({error})"
                 self._shut()
-            except RuntimeError as error:  # a signal handler inside a flush
-                self._error = f"{self._path}: a row is missing ({error})"
 
     def close(self) -> None:
         """Close the file; the rows stay readable in memory. Never raises."""
@@ -176,7 +177,23 @@ class CommandLog:
                 self._error = self._error or f"{self._path}: {error}"
 
 
-def _open(path: Path) -> TextIOWrapper:
+def _write(file: FileIO, row: Sequence[object]) -> None:
+    """A line of CSV, at once: no buffer, nothing to flush (the analysis waits)."""
+    *numbers, words = row
+    line = f"{','.join(map(str, numbers))},{_quoted(str(words))}\r\n".encode()
+    written = file.write(line)
+    while written < len(line):
+        written += file.write(line[written:])
+
+
+def _quoted(text: str) -> str:
+    """As the module csv does it."""
+    if _SPECIAL.isdisjoint(text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _open(path: Path) -> FileIO:
     try:
         if path.exists() and path.stat().st_size > 0:
             with path.open(encoding="utf-8", newline="") as old:
@@ -186,10 +203,9 @@ def _open(path: Path) -> TextIOWrapper:
                     f"{path}: this is no laser log of this version (its first line "
                     f"differs), and it will not be overwritten; give another file"
                 )
-            return path.open("a", encoding="utf-8", newline="")
-        file = path.open("a", encoding="utf-8", newline="")
-        csv.writer(file).writerow(LOG_COLUMNS)
-        file.flush()
+            return FileIO(path, "a")
+        file = FileIO(path, "a")
+        _write(file, LOG_COLUMNS)
         return file
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(

@@ -251,23 +251,24 @@ class FeedbackLoop:
 
     def _take(self, results: Sequence[FrameResult]) -> None:
         acted = False
+        guard, update = self._guard, self._estimator.update
         for result in results:
-            if self._estimate is not None and result.index <= self._estimate.index:
+            before = self._estimate
+            if before is not None and result.index <= before.index:
                 self._age.reset()  # the camera started anew
-            estimate = self._estimator.update(result)
-            self._estimate = estimate
-            self._age_s = self._age.of(result.timestamp_s)
-            if math.isfinite(self._age_s):
-                self._oldest_s = max(self._oldest_s, self._age_s)
-            if not math.isfinite(estimate.per_um2):
-                self._not_finite += 1
+            self._estimate = estimate = update(result)
+            self._age_s = age_s = self._age.of(result.timestamp_s)
+            if self._oldest_s < age_s < math.inf:
+                self._oldest_s = age_s
+            if math.isfinite(estimate.per_um2):
+                guard.alive(age_s)
             else:
-                self._guard.alive(self._age_s)
-            self._guard.check()
+                self._not_finite += 1
+            guard.check()
             try:
                 # Frames handed over together were taken before a command that the
                 # first of them caused: the controller must not judge it by them.
-                if not acted and self.mode != "off" and self._may_command():
+                if not acted and guard.mode != "off" and self._may_command():
                     acted = self._decide(estimate)
             except DisarmedError as error:
                 # Made safe since it was asked: by a signal, the dose or missing

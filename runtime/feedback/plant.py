@@ -17,8 +17,7 @@ Knows frame numbers, powers and densities; no target, no limits, no laser.
 from __future__ import annotations
 
 import math
-from collections import deque
-from itertools import islice
+from collections.abc import Sequence
 
 __all__ = ["GainFollower", "PlantModel"]
 
@@ -35,17 +34,21 @@ of which 90 % bleach in 1500 frames."""
 class PlantModel:
     """Density at gain 1, frame by frame, from the powers applied.
 
+    A later answer is the same answer later, so one history serves every delay.
+
     Parameters
     ----------
     on_time_frames
         Mean on-time tau.
-    delay_frames
-        Frames between a command and the first frame that shows it.
+    longest_delay_frames
+        Largest delay that is asked for: frames between a command and the first frame
+        that shows it.
     """
 
-    def __init__(self, on_time_frames: float, delay_frames: int) -> None:
+    def __init__(self, on_time_frames: float, longest_delay_frames: int) -> None:
         self._stay = math.exp(-1.0 / on_time_frames)
-        self._delay = delay_frames
+        self._longest = longest_delay_frames
+        self._reach = _KEPT + longest_delay_frames
         self.restart(0.0)
 
     def restart(self, power: float) -> None:
@@ -53,8 +56,9 @@ class PlantModel:
         self._power = self._level = power
         self._index: int | None = None
         self._commanded: float | None = None
-        self._coming: deque[tuple[int, float]] = deque()
-        self._levels: deque[float] = deque(maxlen=_KEPT)
+        self._seen = 0
+        # Before the first frame: what it would have been, as far as a delay reaches.
+        self._levels: list[float] = [power] * self._longest
 
     def command(self, power: float) -> None:
         """Note a power applied now, after the last frame seen."""
@@ -62,29 +66,40 @@ class PlantModel:
 
     def advance(self, index: int) -> None:
         """A frame of this number is seen; frames in between passed unseen."""
-        if self._index is not None and index <= self._index:
-            last = self._commanded
-            if last is None:
-                last = self._coming[-1][1] if self._coming else self._power
-            self.restart(last)
+        last = self._index
+        if last is not None and index <= last:
+            self.restart(self._power if self._commanded is None else self._commanded)
+            last = None
+        first = index if last is None else last + 1
+        if first < index:
+            for _ in range(max(first, index - self._reach), index):
+                self._add()
         if self._commanded is not None:
             # Counted from the first frame that was not in hand when it was applied.
-            self._coming.append((index + self._delay, self._commanded))
-            self._commanded = None
-        first = index if self._index is None else self._index + 1
-        for frame in range(max(first, index - _KEPT), index + 1):
-            while self._coming and self._coming[0][0] <= frame:
-                self._power = self._coming.popleft()[1]
-            self._level = self._level * self._stay + self._power * (1.0 - self._stay)
-            self._levels.append(self._level)
+            self._power, self._commanded = self._commanded, None
+        self._add()
         self._index = index
 
-    def mean(self, n_frames: int) -> float:
+    def mean(self, n_frames: int, delay_frames: int = 0) -> float:
         """Mean over the last n frames (fewer, if there are not as many yet)."""
-        n = min(max(n_frames, 1), len(self._levels))
+        return self.means(n_frames, (delay_frames,))[0]
+
+    def means(self, n_frames: int, delays_frames: Sequence[int]) -> list[float]:
+        """`mean` under each delay, 0 to the longest."""
+        n = min(max(n_frames, 1), self._seen, _KEPT)
         if n == 0:
-            return self._level
-        return math.fsum(islice(reversed(self._levels), n)) / n
+            return [self._level] * len(delays_frames)
+        levels, end = self._levels, len(self._levels)
+        # All are positive: an exact sum would cost ten times as much for nothing.
+        return [sum(levels[end - d - n : end - d]) / n for d in delays_frames]
+
+    def _add(self) -> None:
+        stay, levels = self._stay, self._levels
+        self._level = level = self._level * stay + self._power * (1.0 - stay)
+        levels.append(level)
+        self._seen += 1
+        if len(levels) > 2 * self._reach:
+            del levels[: -self._reach]
 
 
 class GainFollower:
@@ -100,8 +115,20 @@ class GainFollower:
         Frames between two values.
     """
 
+    __slots__ = (
+        "_drift",
+        "_gain",
+        "_learning",
+        "_most",
+        "_steepest",
+        "_taken",
+        "_update_frames",
+        "_value",
+    )
+
     def __init__(self, gain: float, drift_share: float, update_frames: int) -> None:
-        self._gain, self._share = gain, drift_share
+        self._gain, self._most = gain, max(gain, _LARGEST_GAIN)
+        self._learning = drift_share * gain**2
         self._update_frames = update_frames
         self._steepest = _STEEPEST * update_frames
         self.reset()
@@ -132,23 +159,37 @@ class GainFollower:
         float
             By how much it differs from what was expected.
         """
-        if self._value is None:
+        before = self._value
+        if before is None:
             self._value = value
             return 0.0
-        gain = min(self._gain * scale, max(self._gain, _LARGEST_GAIN))
+        # Comparisons instead of min and max: this runs once for every delay.
+        gain = self._gain * scale
+        if gain > self._most:
+            gain = self._most
         # The first values are averaged: none of them is better than the others.
-        self._taken += 1
-        gain = max(gain, 1.0 / self._taken)
-        expected = self._value + self._drift
+        self._taken = taken = self._taken + 1
+        if gain * taken < 1.0:
+            gain = 1.0 / taken
+        drift = self._drift
+        expected = before + drift
         surprise = value - expected
-        noise = min(max(surprise, -_NOISE * sd), _NOISE * sd)
-        # What noise cannot be is a step (another place, another laser): believed at
-        # once, and no sign of a drift.
-        self._value = expected + gain * noise + (surprise - noise)
-        if noise == surprise:
-            drift = self._drift + self._share * self._gain**2 * surprise
-            self._drift = min(max(drift, -self._steepest), self._steepest)
+        noise = _NOISE * sd
+        if -noise <= surprise <= noise:
+            self._value = expected + gain * surprise
+            drift += self._learning * surprise
+            steepest = self._steepest
+            if drift > steepest:
+                drift = steepest
+            elif drift < -steepest:
+                drift = -steepest
+            self._drift = drift
         else:
+            # What noise cannot be is a step (another place, another laser): believed
+            # at once, and no sign of a drift.
+            if surprise < 0:
+                noise = -noise
+            self._value = expected + gain * noise + (surprise - noise)
             self._taken = 1
         return surprise
 

@@ -8,38 +8,26 @@ or two; at rest they agree and it does not matter. (Multiple-model estimation: M
 
 Design notes
 ------------
-Knows frame numbers, powers and densities; no target, no limits, no laser.
+Knows frame numbers, powers and densities; no target, no limits, no laser. Plain
+numbers and short loops: with a dozen delays an array's calls cost more than its sums.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from operator import mul
 
 from blinkloop.runtime.feedback.plant import GainFollower, PlantModel
 
 __all__ = ["Sample"]
 
-_MEMORY_UPDATES = 100.0
+_KEPT_PER_UPDATE = 1.0 - 1.0 / 100.0
 """Older evidence is forgotten: a delay may change with the load."""
 _INDEPENDENT = 0.5
 """Share of the evidence that counts: averages share emitters with those before them."""
 _LARGEST_SURPRISE = 3.0
 """In SD: what is more is the sample's doing, and says as much against each delay."""
-
-
-@dataclass(slots=True)
-class _Hypothesis:
-    delay: int
-    model: PlantModel
-    follower: GainFollower
-    prior: float
-    evidence: float = field(default=0.0)
-
-    @property
-    def score(self) -> float:
-        return self.prior + _INDEPENDENT * self.evidence
 
 
 class Sample:
@@ -61,47 +49,44 @@ class Sample:
         delays_frames: Sequence[int],
         make_follower: Callable[[int], GainFollower],
     ) -> None:
+        self._model = PlantModel(on_time_frames, max(delays_frames))
+        self._delays = tuple(delays_frames)
         # A short one is the usual one, a tenth of the longest: a weak prior.
         half = max(delays_frames) / 10.0 + 1.0
-        self._all = [
-            _Hypothesis(
-                delay,
-                PlantModel(on_time_frames, delay),
-                make_follower(delay),
-                -0.5 * math.log((delay + half) / (2.0 * half)) ** 2,
-            )
+        self._priors = [
+            -0.5 * math.log((delay + half) / (2.0 * half)) ** 2
             for delay in delays_frames
         ]
+        self._followers = [make_follower(delay) for delay in delays_frames]
+        self._evidence = [0.0] * len(self._delays)
         self.known = False
         """True once a density was taken."""
 
     @property
     def delay_frames(self) -> int:
         """The most likely delay."""
-        return max(self._all, key=lambda h: h.score).delay
+        scores = self._scores()
+        return self._delays[scores.index(max(scores))]
 
     def reset(self, power: float) -> None:
         """Nothing is known of gain and delay; it has long been under this power."""
         self.known = False
-        for h in self._all:
-            h.evidence = 0.0
-            h.follower.reset()
+        self._evidence = [0.0] * len(self._delays)
+        for follower in self._followers:
+            follower.reset()
         self.restart(power)
 
     def restart(self, power: float) -> None:
         """It has long been under this power."""
-        for h in self._all:
-            h.model.restart(power)
+        self._model.restart(power)
 
     def command(self, power: float) -> None:
         """Note a power applied now, after the last frame seen."""
-        for h in self._all:
-            h.model.command(power)
+        self._model.command(power)
 
     def advance(self, index: int) -> None:
         """A frame of this number is seen."""
-        for h in self._all:
-            h.model.advance(index)
+        self._model.advance(index)
 
     def take(
         self, density: float, sd: float, n_frames: int, least: float, scale: float
@@ -120,27 +105,41 @@ class Sample:
         scale
             Factor for the filters' gain.
         """
-        levels = [h.model.mean(n_frames) for h in self._all]
+        levels = self._model.means(n_frames, self._delays)
         if min(levels) < least:
             return
         # The mean of a noisy logarithm lies sd^2 / 2 below that of the mean.
         value = math.log(density) + 0.5 * sd**2
         self.known = True
-        for h, level in zip(self._all, levels, strict=True):
-            surprise = h.follower.take(value - math.log(level), sd, scale)
-            measure = min(abs(surprise) / max(sd, 1e-6), _LARGEST_SURPRISE)
-            h.evidence *= 1.0 - 1.0 / _MEMORY_UPDATES
-            h.evidence -= 0.5 * measure**2
+        log, unit = math.log, max(sd, 1e-6)
+        most = _LARGEST_SURPRISE
+        evidence = []
+        for follower, level, before in zip(
+            self._followers, levels, self._evidence, strict=True
+        ):
+            measure = abs(follower.take(value - log(level), sd, scale)) / unit
+            if measure > most:
+                measure = most
+            evidence.append(before * _KEPT_PER_UPDATE - 0.5 * measure * measure)
+        self._evidence = evidence
 
     def log_gain_ahead(self) -> tuple[float, float]:
         """Expected ln gain while the next command holds, and its SD over the delays."""
-        best = max(h.score for h in self._all)
-        weights = [math.exp(h.score - best) for h in self._all]
-        gains = [h.follower.ahead(h.delay) for h in self._all]
-        mean = _mean(weights, gains)
-        return mean, math.sqrt(_mean(weights, [(gain - mean) ** 2 for gain in gains]))
+        scores = self._scores()
+        best, exp = max(scores), math.exp
+        weights = [exp(score - best) for score in scores]
+        gains = [
+            follower.ahead(delay)
+            for follower, delay in zip(self._followers, self._delays, strict=True)
+        ]
+        total = sum(weights)
+        mean = sum(map(mul, weights, gains)) / total
+        squares = [(gain - mean) ** 2 for gain in gains]
+        return mean, math.sqrt(sum(map(mul, weights, squares)) / total)
 
-
-def _mean(weights: list[float], values: list[float]) -> float:
-    weighed = (w * value for w, value in zip(weights, values, strict=True))
-    return math.fsum(weighed) / math.fsum(weights)
+    def _scores(self) -> list[float]:
+        """Of each delay: the larger, the likelier."""
+        return [
+            prior + _INDEPENDENT * evidence
+            for prior, evidence in zip(self._priors, self._evidence, strict=True)
+        ]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
+import tempfile
+from io import FileIO
 from pathlib import Path
 
 import pytest
 from feedback_doubles import LaserDouble, estimate
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blinkloop.errors import InputError
 from blinkloop.runtime.feedback import (
@@ -15,6 +21,7 @@ from blinkloop.runtime.feedback import (
     LaserGuard,
     LaserLimits,
 )
+from blinkloop.runtime.feedback.log import make_row
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -63,10 +70,33 @@ def test_log_refuses_what_it_did_not_write(tmp_path: Path) -> None:
         CommandLog(binary)
 
 
+@given(
+    st.text(st.characters(exclude_categories=("Cs",))),
+    st.floats(),
+    st.integers(-1, 10**9),
+)
+def test_rows_are_those_of_the_module_csv(text: str, value: float, frame: int) -> None:
+    density = estimate(value, value, index=frame)
+    row = make_row(
+        value, "control", value, 1e-7, math.nan, density, 0.5, math.inf, text
+    )
+    expected = io.StringIO(newline="")
+    csv.writer(expected).writerow(row)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "laser.csv"
+        log = CommandLog(path)
+        log.append(row)
+        log.close()
+        head, _, line = path.read_bytes().partition(b"\r\n")
+    assert log.error is None
+    assert head.decode() == ",".join(LOG_COLUMNS)
+    assert line.decode() == expected.getvalue()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full (Linux)")
 def test_full_disk_does_not_stop_the_laser_from_going_dark() -> None:
     log = CommandLog(keep=5)
-    log._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    log._file = FileIO("/dev/full", "w")
     log._path = Path("/dev/full")
     laser = LaserDouble()
     guard = LaserGuard(

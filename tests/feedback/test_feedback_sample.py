@@ -27,11 +27,11 @@ def test_model_answers_a_step_late_and_exponentially(tau: float, delay: int) -> 
     seen = []
     for index in range(5, 40):
         model.advance(index)
-        seen.append(model.mean(1))
+        seen.append(model.mean(1, delay))
     frames = np.arange(1, 36) - delay  # the first frame after the command is 1
     expected = np.where(frames > 0, 5.0 - 3.0 * np.exp(-frames / tau), 2.0)
     assert_allclose(seen, expected, rtol=1e-9)
-    assert_allclose(model.mean(10), expected[-10:].mean(), rtol=1e-9)
+    assert_allclose(model.mean(10, delay), expected[-10:].mean(), rtol=1e-9)
 
 
 def test_frames_in_hand_when_the_power_changed_do_not_count_for_the_delay() -> None:
@@ -43,7 +43,7 @@ def test_frames_in_hand_when_the_power_changed_do_not_count_for_the_delay() -> N
     levels = []
     for index in (18, 19, 20, 21):
         model.advance(index)
-        levels.append(model.mean(1))
+        levels.append(model.mean(1, 2))
     assert_allclose(levels, [1.0, 1.0, 3.0, 3.0], atol=1e-9)
 
 
@@ -59,6 +59,77 @@ def test_model_bridges_gaps_and_restarts() -> None:
     model.advance(3)  # the camera counts anew: the same light for long
     assert_allclose(model.mean(5), 7.0)
     assert PlantModel(3.0, 0).mean(5) == 0.0  # no frame at all
+
+
+class OneDelay:
+    """The law as it is written: a power takes effect `delay` frames late."""
+
+    def __init__(self, tau: float, delay: int, power: float) -> None:
+        self.stay, self.delay = math.exp(-1 / tau), delay
+        self.restart(power)
+
+    def restart(self, power: float) -> None:
+        self.power = self.level = self.last = power
+        self.coming: list[tuple[int, float]] = []
+        self.levels: list[float] = []
+
+    def advance(self, first: int, index: int, commanded: float | None) -> None:
+        if commanded is not None:
+            self.coming.append((index + self.delay, commanded))
+            self.last = commanded
+        for frame in range(first, index + 1):
+            while self.coming and self.coming[0][0] <= frame:
+                self.power = self.coming.pop(0)[1]
+            self.level = self.level * self.stay + self.power * (1 - self.stay)
+            self.levels.append(self.level)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.integers(1, 40), st.just(-1)),
+            st.one_of(st.none(), st.floats(0, 100)),
+        ),
+        max_size=40,
+    ),
+    st.integers(1, 30),
+)
+def test_one_history_serves_every_delay(
+    steps: list[tuple[int, float | None]], n: int
+) -> None:
+    """Frames, gaps, counting anew, commands: as a model of its own for each delay."""
+    delays = (0, 1, 6, 33)
+    model = PlantModel(3.0, max(delays))
+    model.restart(2.0)
+    own = [OneDelay(3.0, delay, 2.0) for delay in delays]
+    index = -1
+    for step, power in steps:
+        if power is not None:
+            model.command(power)
+        first = index + 1 if index >= 0 else index + max(step, 1)
+        index += step if step > 0 else -index if index >= 0 else 1
+        for one in own:
+            if first > index:  # counts anew
+                one.restart(one.last if power is None else power)
+                one.advance(index, index, None)
+            else:
+                one.advance(first, index, power)
+        model.advance(index)
+        expected = [float(np.mean(one.levels[-n:])) for one in own]
+        assert_allclose(model.means(n, delays), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_history_reaches_back_however_long_the_run() -> None:
+    """What is thrown away is not asked for: mean over all that is kept, at the end."""
+    model = PlantModel(1e-3, 9)  # follows at once
+    model.restart(0.0)
+    for index in range(14_000):
+        model.command(float(index))
+        model.advance(index)
+        if index % 1000 == 999 or index > 13_990:
+            n = min(index - 8, 4096)
+            expected = index - 9 - (n - 1) / 2
+            assert_allclose(model.mean(n, 9), expected, rtol=1e-9)
 
 
 def test_drift_is_learned_from_noise_and_not_from_steps() -> None:

@@ -322,13 +322,19 @@ class TableDouble:
         self.starts = []
 
 
+@pytest.mark.parametrize("at_once", [4, 1])
 def test_rows_become_localizations(
-    tiny_models: dict[str, ModelFile], make_movie: MakeMovie
+    tiny_models: dict[str, ModelFile], make_movie: MakeMovie, at_once: int
 ) -> None:
     double = TableDouble([9, 0, 2, 3, 4])
     localizer = StreamLocalizer(tiny_models["full"], double)
-    results = localizer.push(make_movie([10, 11, 12, 13])) + localizer.flush()
+    movie = make_movie([10, 11, 12, 13])
+    results = []
+    for first in range(0, len(movie), at_once):
+        results += localizer.push(movie[first : first + at_once])
+    results += localizer.flush()
     assert [len(result.localizations) for result in results] == [0, 2, 3, 3]
+    assert [result.index for result in results] == [10, 11, 12, 13]
     assert [result.table_full for result in results] == [False, False, False, True]
     row = results[1].localizations[1]  # row 2 of the double, entry 1: 220 + column
     assert row["frame"] == 11
