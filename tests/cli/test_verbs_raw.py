@@ -163,22 +163,24 @@ def steady(tmp_path: Path) -> Path:
 
 def kill_in_between(folder: Path, *words: object) -> None:
     """End a run with SIGKILL once raw frames and results are on the disk."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "blinkloop.cli", *map(str, words)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parent),
-        },
-    )
+    said = folder.with_name(folder.name + ".stderr")
+    with said.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "blinkloop.cli", *map(str, words)],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(Path(__file__).parent),
+            },
+        )
     wanted = [folder / "localizations.zarr", folder / "raw.ome.zarr"]
     written = [store / "frames" / "index" / "c" for store in wanted]
     deadline = time.monotonic() + 240
     try:
         while not all(path.is_dir() and any(path.iterdir()) for path in written):
-            assert process.poll() is None
+            assert process.poll() is None, said.read_text()
             assert time.monotonic() < deadline, "the run never wrote"
             time.sleep(0.02)
         time.sleep(np.random.default_rng().uniform(0.3, 1.2))
