@@ -5,7 +5,8 @@ buffer), the network (its output is made beforehand) and the laser (a number): w
 hand-over, detection rows, density, controller with guard and log, live store and event
 log. Measured per frame: the time the camera's thread spends in the hand-over; the time
 from the hand-over of the frame that completes a result until that result has passed the
-feedback, without the double network's; processor time of all threads, likewise.
+feedback, and until all observers are done with it, the log of the laser included, both
+without the double network's; processor time of all threads, likewise.
 
     python benchmarks/overhead.py --frames 3000 --fps 100 --json
 """
@@ -162,12 +163,19 @@ class Arrivals:
 
     def __init__(self, frames: int) -> None:
         self.there_s = np.full(frames, np.nan)
+        self.done_s = np.full(frames, np.nan)
+        self._last = 0
 
     def observe(self, results: Sequence[FrameResult]) -> None:
         """Note the time."""
         now = time.perf_counter()
         for result in results:
             self.there_s[result.index] = now
+            self._last = result.index
+
+    def afterwards(self) -> None:
+        """Note the time: the feedback has written its log."""
+        self.done_s[self._last] = time.perf_counter()
 
     def gap(self, gap: Gap) -> None:
         """See a gap."""
@@ -216,7 +224,9 @@ def measure(
         cpu_s = time.process_time() - cpu_s - sum(backend.took_s)
     # A result is complete with the next frame: the last one came with the flush.
     network_s = np.array(backend.took_s)
-    added_s = arrivals.there_s[:-1] - camera.put_s[1:] - network_s[1:frames]
+    before_s = camera.put_s[1:] + network_s[1:frames]
+    added_s = arrivals.there_s[:-1] - before_s
+    done_s = arrivals.done_s[:-1] - before_s
     return {
         "height": height,
         "width": width,
@@ -227,6 +237,7 @@ def measure(
         "laser_commands": report.extra["laser_commands"],
         "handover_ms": _quantiles(np.array(camera.handover_s)),
         "added_ms": _quantiles(added_s[np.isfinite(added_s)]),
+        "done_ms": _quantiles(done_s[np.isfinite(done_s)]),
         "cpu_ms_per_frame": (cpu_s - network_s.sum())
         / max(report.frames_seen, 1)
         * 1e3,
@@ -263,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(row))
     else:
-        put, added = row["handover_ms"], row["added_ms"]
+        put, added, done = row["handover_ms"], row["added_ms"], row["done_ms"]
         print(
             f"all but the network ({options.size}, {options.fps:g} frames/s, "
             f"{options.localizations} localizations per frame), Python "
@@ -271,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"hand-over p50 {put['p50']:.3f} p99 {put['p99']:.3f} ms; from the "
             f"hand-over past the feedback p50 {added['p50']:.3f} p95 "
             f"{added['p95']:.3f} p99 {added['p99']:.3f} max {added['max']:.3f} ms; "
+            f"past the laser's log p50 {done['p50']:.3f} p99 {done['p99']:.3f} ms; "
             f"processor {row['cpu_ms_per_frame']:.3f} ms per frame; "
             f"{row['laser_commands']} laser commands; "
             f"{row['frames_skipped']} of {row['frames']} skipped"

@@ -157,6 +157,7 @@ class Analysis:
         for gap in gaps:
             self.missing(gap)
         self._observers.observe(results)
+        self._observers.afterwards()
         self._writer.put(results)
 
     def _watch(self, last_frame_s: float) -> bool:

@@ -25,8 +25,9 @@ class ObserverGroup:
     Parameters
     ----------
     observers
-        Besides the protocol's methods one may have `stall(seconds)`, called while the
-        source is silent, and `summary()`, a mapping for the report.
+        Besides the protocol's methods one may have `afterwards()`, called when all have
+        seen some results, `stall(seconds)`, called while the source is silent, and
+        `summary()`, a mapping for the report.
     on_failure
         Told once per observer: its name and what it raised.
     """
@@ -40,11 +41,25 @@ class ObserverGroup:
         self._on_failure = on_failure
         self._lock = threading.Lock()
         self._open = list(self._all)
+        self._afterwards: list[tuple[Observer, Callable[[], None]]] = []
+        for observer in self._all:
+            method = getattr(observer, "afterwards", None)
+            if method is not None:
+                self._afterwards.append((observer, method))
 
     def observe(self, results: Sequence[FrameResult]) -> None:
         """Hand results on."""
         for observer in tuple(self._open):
             self._guarded(observer, observer.observe, results)
+
+    def afterwards(self) -> None:
+        """Say that all have seen the results handed on last."""
+        for observer, method in self._afterwards:
+            try:
+                method()
+            except Exception as error:
+                self._on_failure(_name(observer), error)
+                self._close(observer)
 
     def gap(self, gap: Gap) -> None:
         """Say that frames are missing."""
@@ -92,6 +107,9 @@ class ObserverGroup:
             if len(left) == len(self._open):
                 return
             self._open = left
+            self._afterwards = [
+                entry for entry in self._afterwards if entry[0] is not observer
+            ]
         try:
             observer.close()
         except Exception as error:

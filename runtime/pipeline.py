@@ -65,9 +65,8 @@ class Pipeline:
     source, localizer, sinks
         Stopped or closed by the run.
     observers
-        Called in this order, before the sinks; put the feedback first. Besides the
-        protocol one may have `stall(seconds)` and `summary()`, whose mapping goes into
-        `RunReport.extra`.
+        Called in this order, before the sinks; put the feedback first. What else one
+        may have: see `ObserverGroup`; its summary goes into `RunReport.extra`.
     settings
         See `PipelineSettings`.
     meta

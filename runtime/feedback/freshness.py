@@ -33,6 +33,11 @@ class Freshness:
         return self._clock() - self._seen
 
     @property
+    def since(self) -> str:
+        """That age in words."""
+        return f"no fresh estimate for {self.age_s:.1f} s"
+
+    @property
     def dark(self) -> bool:
         """True when it is too old for the laser to stay on."""
         return self._clock() - self._seen > self._dark_after_s

@@ -266,6 +266,7 @@ class LaserGuard:
         Never raises.
         """
         self._lines.beat()
+        self.log.write_out()
         if self._fault is not None and self.clock() >= self._retry_at:
             self.make_safe("trying again")
         if not self._armed:
@@ -278,11 +279,10 @@ class LaserGuard:
         if self._dose.used_up:
             self.make_safe(f"dose limit reached ({self.dose:g})")
             return
-        fresh = self._fresh
-        if fresh.dark:
-            self.make_safe(f"no fresh estimate for {fresh.age_s:.1f} s")
-        elif fresh.begins_to_hold():
-            self._record(reason=f"hold: no fresh estimate for {fresh.age_s:.1f} s")
+        if self._fresh.dark:
+            self.make_safe(self._fresh.since)
+        elif self._fresh.begins_to_hold():
+            self._record(reason=f"hold: {self._fresh.since}")
 
     def stalled(self, seconds: float) -> None:
         """The camera has delivered nothing for that long. Never raises."""

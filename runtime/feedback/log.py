@@ -2,10 +2,13 @@
 
 Design notes
 ------------
-Append-only CSV, one flushed row per command, so that a crash loses nothing that was
-commanded. Failing to write (disk full, share gone) must never keep the laser from its
-safe value: `append` does not raise; the first failure is kept in `error`, and the rows
-stay in memory.
+Append-only CSV, nothing buffered: a row is written at once, so that a crash loses
+nothing that was commanded. In a run (`patient`) the rows of commands that a frame
+caused are written a moment later, when all observers have seen the frame; formatting
+costs more than commanding. Whatever no frame caused (start, dark, hold) is never late
+and takes along what waits; so does the guard's watchdog. Failing to write (disk full,
+share gone) must never keep the laser from its safe value: `append` does not raise; the
+first failure is kept in `error`, and the rows stay in memory.
 """
 
 from __future__ import annotations
@@ -125,6 +128,9 @@ class CommandLog:
         self._lock = threading.RLock()
         self._error: str | None = None
         self._total = 0
+        self._waiting: deque[LaserCommand] = deque()
+        self.patient = False
+        """True: rows of commands that a frame caused wait for `write_out`."""
         self._path = Path(path) if path is not None else None
         self._file: FileIO | None = None
         if self._path is not None:
@@ -151,14 +157,24 @@ class CommandLog:
             return list(self._rows)
 
     def append(self, command: LaserCommand) -> None:
-        """Add a row and flush it. Never raises."""
+        """Add a row and write it, unless that can wait. Never raises."""
         with self._lock:
             self._rows.append(command)
             self._total += 1
             if self._file is None:
                 return
+            self._waiting.append(command)
+            if not self.patient or command.frame < 0:
+                self.write_out()
+
+    def write_out(self) -> None:
+        """Write the rows that wait. Never raises."""
+        if not self._waiting:
+            return
+        with self._lock:
             try:
-                _write(self._file, command)
+                while self._file is not None and self._waiting:
+                    _write(self._file, self._waiting.popleft())
             except (OSError, ValueError) as error:
                 self._error = f"{self._path}: the laser log stopped ({error})"
                 self._shut()
@@ -166,6 +182,7 @@ class CommandLog:
     def close(self) -> None:
         """Close the file; the rows stay readable in memory. Never raises."""
         with self._lock:
+            self.write_out()
             self._shut()
 
     def _shut(self) -> None:

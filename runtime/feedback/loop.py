@@ -147,6 +147,12 @@ class FeedbackLoop:
             self.start()
         self._guarded(lambda: self._take(results))
 
+    def afterwards(self) -> None:
+        """All observers have seen the results: now what could wait, the log's rows."""
+        log = self._guard.log
+        log.patient = True
+        log.write_out()
+
     def copy_target(self) -> None:
         """Hold what there is now: the target becomes the next full average.
 

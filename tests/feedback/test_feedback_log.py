@@ -15,9 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blinkloop.errors import InputError
+from blinkloop.runtime.density import DensityEstimator
 from blinkloop.runtime.feedback import (
     LOG_COLUMNS,
     CommandLog,
+    ControllerSettings,
+    FeedbackController,
+    FeedbackLoop,
     LaserGuard,
     LaserLimits,
 )
@@ -109,3 +113,48 @@ def test_full_disk_does_not_stop_the_laser_from_going_dark() -> None:
     assert guard.close()
     assert laser.value == 0.0
     assert (log.total, len(log.rows())) == (3, 3)
+
+
+def test_rows_a_frame_caused_wait_until_all_observers_have_seen_it(
+    tmp_path: Path,
+) -> None:
+    """Not longer: and what no frame caused takes them along, in order."""
+    path = tmp_path / "laser.csv"
+    guard = LaserGuard(
+        LaserDouble(),
+        LaserLimits(max_value=50.0),
+        mode="control",
+        log=CommandLog(path),
+        watchdog=False,
+    )
+    guard.arm(1.0)
+    loop = FeedbackLoop(
+        DensityEstimator(100.0),
+        FeedbackController(
+            ControllerSettings(target_per_um2=0.5, start_power=1.0, max_power=50.0)
+        ),
+        guard,
+    )
+    guard.command(1.0, estimate=estimate(0.3), reason="alone")
+    assert len(rows_of(path)) == 2  # nobody has promised to say when
+    loop.afterwards()
+
+    def written() -> list[str]:
+        return [row["reason"] for row in rows_of(path)]
+
+    guard.command(1.1, estimate=estimate(0.3, index=1), reason="first")
+    assert written() == ["start", "alone"]
+    loop.afterwards()
+    assert written() == ["start", "alone", "first"]
+    guard.command(1.2, estimate=estimate(0.3, index=2), reason="second")
+    guard.check()  # the watchdog, when an observer hangs
+    assert written()[3:] == ["second"]
+    guard.command(1.3, estimate=estimate(0.3, index=3), reason="third")
+    guard.make_safe("test")
+    assert written()[4:] == ["third", "safe: test"]
+    guard.arm(1.0)
+    guard.command(1.1, estimate=estimate(0.3, index=4), reason="fourth")
+    guard.log.close()
+    assert written()[6:] == ["start", "fourth"]
+    assert [row.reason for row in guard.log.rows()] == written()
+    guard.close()

@@ -154,6 +154,34 @@ def test_an_observer_that_fails_is_closed_once_and_named(where: str) -> None:
     assert len(good.events) == 19
 
 
+class PatientObserver(DoubleObserver):
+    """Has something to do that can wait until the others have seen a frame."""
+
+    def __init__(self, other: DoubleObserver, fail_at: int) -> None:
+        super().__init__()
+        self.other, self.fail_at = other, fail_at
+        self.seen_by_both: list[tuple[int, int]] = []
+
+    def afterwards(self) -> None:
+        self.seen_by_both.append((len(self.events), len(self.other.events)))
+        if len(self.seen_by_both) == self.fail_at:
+            raise OSError("cannot tidy up")
+
+
+def test_what_can_wait_comes_after_all_observers_and_may_fail() -> None:
+    other = DoubleObserver()
+    patient = PatientObserver(other, fail_at=3)
+    pipeline = Pipeline(
+        DoubleSource(range(6)), DoubleLocalizer(), [], [patient, other], settings=WAIT
+    )
+    report = pipeline.run()
+    assert patient.seen_by_both == [(1, 1), (2, 2), (3, 3)]
+    assert patient.closed == 1
+    assert len(other.events) == 6
+    assert report.failure is not None
+    assert "observer PatientObserver: OSError: cannot tidy up" in report.failure
+
+
 def test_a_summary_that_fails_is_named() -> None:
     observer = DoubleObserver()
     observer.summary = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
