@@ -29,11 +29,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEAST_FRAMES", "HotPixels", "find_hot_pixels"]
+__all__ = ["LEAST_FRAMES", "HotPixels", "find_hot_pixels", "frames_wanted"]
 
 LEAST_FRAMES = 5
 """With fewer frames a median is no better than its frames: nothing can be said."""
 
+_FRAMES, _BYTES = 16, 16 << 20
 _NOISES, _PATTERNS = 4.0, 6.0
 _SPREAD, _SECOND, _DARKER, _BRIGHTER = 0.15, 0.5, 0.1, 1.2
 _ROUNDS = 2
@@ -120,6 +121,11 @@ class HotPixels:
             rows = slice(max(y - reach_px, 0), y + reach_px + 1)
             mask[rows, max(x - reach_px, 0) : x + reach_px + 1] = True
         return mask
+
+
+def frames_wanted(frame_bytes: int) -> int:
+    """How many frames to look at: 16, fewer of large ones."""
+    return max(min(_FRAMES, _BYTES // max(frame_bytes, 1)), LEAST_FRAMES)
 
 
 def find_hot_pixels(frames: Sequence[npt.NDArray[Any]]) -> HotPixels:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from blinkloop.cli._fit_plan import FitPlan, Wanted
 from blinkloop.cli._fit_progress import progress_of
 from blinkloop.cli._fit_resume import clear_unborn
+from blinkloop.cli._hot_mask import mask_again, masked
 from blinkloop.cli._live import LiveRun, write_tables
 from blinkloop.cli._options import CameraFlags
 from blinkloop.cli._output import note
@@ -199,6 +200,7 @@ def complete(
         threads=threads,
         localize=plan.localizer,
     )
+    session = masked(session, mask_again(meta, raw))
     if session.model.sha256 != meta["model_sha256"]:
         raise InputError(
             f"{model} is not the model of this run ({meta['model']}, "

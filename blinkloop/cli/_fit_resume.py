@@ -22,6 +22,7 @@ _NAMES = {
     "backend": "the backend",
     "frames": "the frames",
     "region_px": "the region",
+    "hot_pixels_masked": "the masked hot pixels",
 }
 
 
@@ -57,6 +58,8 @@ def identity_of(
     """
     kept = ("model_sha256", "threshold", "camera", "backend")
     made = {"movie": movie, **{key: meta.get(key) for key in kept}, **plan}
+    if "hot_pixels_masked" in meta:
+        made["hot_pixels_masked"] = meta["hot_pixels_masked"]
     found: dict[str, Any] = plain(made)
     return found
 

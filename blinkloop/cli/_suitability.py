@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from blinkloop.cli._hot_mask import HotPixelMask
     from blinkloop.cli._session import Session
     from blinkloop.runtime import Frame, FrameResult, FrameSource, Gap, Roi
 
@@ -115,10 +116,17 @@ class Suitability:
         Source of pixels.
     feedback
         Whether somebody holds the density by this run.
+    mask
+        Replaces hot pixels before the analysis, so that they are no warning.
     """
 
     def __init__(
-        self, session: Session, tap: PixelTap, *, feedback: bool = False
+        self,
+        session: Session,
+        tap: PixelTap,
+        *,
+        feedback: bool = False,
+        mask: HotPixelMask | None = None,
     ) -> None:
         from blinkloop.optics import Camera
         from blinkloop.psf_check import PsfCheck
@@ -128,7 +136,7 @@ class Suitability:
 
         card, camera = session.model.card, session.camera.settings
         self._tap = tap
-        self._feedback = feedback
+        self._feedback, self._mask = feedback, mask
         self._waiting: list[FrameResult] = []
         self._first: list[tuple[npt.NDArray[Any], FrameResult]] = []
         self._hot = HotPixelShare(camera.pixel_size_nm)
@@ -165,11 +173,16 @@ class Suitability:
     def close(self) -> None:
         """Nothing to release."""
 
+    def summary(self) -> dict[str, Any]:
+        """For the report of the run and its store: where pixels were replaced."""
+        mask = self._mask
+        return {} if mask is None else {"hot_pixels_masked": mask.places}
+
     def warnings(self) -> list[str]:
         """What lies outside, one line each; empty when the data suit the model."""
         self._count()
         hot = self._hot.warning(feedback=self._feedback)
-        found = [] if hot is None else [hot]
+        found = [] if hot is None or self._mask is not None else [hot]
         found += [
             f"outside the model's training range: {line}"
             for line in self._range.report().warnings
@@ -226,5 +239,5 @@ class Suitability:
             height=roi.height,
             width=roi.width,
             emitters=emitters,
-            not_emitters=self._hot.count(rows, touched, roi, len(results), emitters),
+            not_emitters=self._hot.count(rows, roi, len(results), emitters),
         )

@@ -22,6 +22,7 @@ from blinkloop.cli._fit_resume import (
     identity_of,
     is_unfinished,
 )
+from blinkloop.cli._hot_mask import HotPixelMask, mask_option, masked
 from blinkloop.cli._options import (
     CameraFlags,
     FiniteRange,
@@ -83,6 +84,7 @@ __all__ = ["Fit", "command", "fit_movie"]
     metavar="MB",
     help="Memory for the network; default: 384 on a CPU, 8192 on a GPU.",
 )
+@mask_option
 @click.option("--overwrite", is_flag=True, help="Allow replacing OUT.")
 @click.option(
     "--restart",
@@ -108,6 +110,7 @@ def command(
     roi: str | None,
     tile: str | None,
     memory: float | None,
+    mask_hot_pixels: bool,
     overwrite: bool,
     restart: bool,
     resume: bool,
@@ -148,6 +151,7 @@ def command(
             threshold=threshold,
             threads=threads,
             backend=backend,
+            mask_hot_pixels=mask_hot_pixels,
             overwrite=overwrite,
             restart=restart,
         )
@@ -171,6 +175,8 @@ def command(
         "backend": backend,
         "frames": wanted.frames,
         "roi": wanted.region,
+        # Not a key without it: folders begun by older versions go on.
+        **({"mask_hot_pixels": True} if mask_hot_pixels else {}),
     }
     return fit_folder(
         movies,
@@ -247,6 +253,7 @@ def fit_movie(
     threshold: float | None = None,
     threads: int | None = None,
     backend: str = "auto",
+    mask_hot_pixels: bool = False,
     overwrite: bool = False,
     restart: bool = False,
 ) -> Fit:
@@ -282,6 +289,8 @@ def fit_movie(
             threads=threads,
             localize=plan.localizer,
         )
+        mask = HotPixelMask.of_movie(opened, plan.start) if mask_hot_pixels else None
+        session = masked(session, mask)
         output = _choose(out, overwrite=overwrite, restart=restart)
         identity = identity_of(
             movie_identity(movie, opened), session.meta, plan.facts()
@@ -299,7 +308,7 @@ def fit_movie(
             stop=min(plan.stop + 1, opened.n_frames),
         )
         tap = PixelTap(source)
-        suitability = Suitability(session, tap)
+        suitability = Suitability(session, tap, mask=mask)
         store = LiveStore(
             output.store,
             if_exists="resume" if begin.resumed else "overwrite",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from blinkloop.cli._feedback import feedback_options, make_loop
+from blinkloop.cli._hot_mask import HotPixelMask, mask_option, masked
 from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import (
     CameraFlags,
@@ -47,6 +48,7 @@ __all__ = ["command"]
     help="CPU threads; default: all but one, which the camera needs.",
 )
 @click.option("--backend", default="auto", show_default=True, help="See: doctor.")
+@mask_option
 @json_option
 def command(
     movie: Path,
@@ -65,6 +67,7 @@ def command(
     threshold: float | None,
     threads: int | None,
     backend: str,
+    mask_hot_pixels: bool,
     as_json: bool,
 ) -> int | None:
     """Play a MOVIE as if it were a camera: in real time, and it does not wait.
@@ -101,6 +104,8 @@ def command(
             threads=threads,
             live=(opened.height, opened.width),
         )
+        mask = HotPixelMask.of_movie(opened) if mask_hot_pixels else None
+        session = masked(session, mask)
         loop = make_loop(
             session.model.card,
             mode="advise",
@@ -120,7 +125,7 @@ def command(
             session,
             loop,
             folder,
-            suitability=Suitability(session, tap, feedback=True),
+            suitability=Suitability(session, tap, feedback=True, mask=mask),
             total=opened.n_frames * repeat,
             meta={"movie": str(movie), "fps": fps} | recording.meta(recorder, source),
             recorder=recorder,

@@ -10,6 +10,7 @@ import click
 
 from blinkloop.cli._feedback import feedback_options, make_loop
 from blinkloop.cli._following import Following, following_options
+from blinkloop.cli._hot_mask import HotPixelMask, mask_option, masked
 from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import (
     CameraFlags,
@@ -115,6 +116,7 @@ _RING_S, _LEAST_RING = 1.0, 16
     help="CPU threads; default: all but one, which the camera needs.",
 )
 @click.option("--backend", default="auto", show_default=True, help="See: doctor.")
+@mask_option
 @json_option
 def command(
     model: Path,
@@ -146,6 +148,7 @@ def command(
     threshold: float | None,
     threads: int | None,
     backend: str,
+    mask_hot_pixels: bool,
     as_json: bool,
 ) -> int | None:
     """Localize live from a Micro-Manager camera, and watch or hold the density.
@@ -199,6 +202,8 @@ def command(
         threads=threads,
         live=(source.roi.height, source.roi.width),
     )
+    mask = HotPixelMask() if mask_hot_pixels else None
+    session = masked(session, mask)
     writer = None if laser is None or mode == "off" else _laser(core, laser)
     folder = make_folder(out or new_folder_name("run"))
     loop = make_loop(
@@ -231,7 +236,7 @@ def command(
         session,
         loop,
         folder,
-        suitability=Suitability(session, tap, feedback=mode != "off"),
+        suitability=Suitability(session, tap, feedback=mode != "off", mask=mask),
         # A camera of ours counts for itself.
         max_frames=None if following.path is None else frames,
         seconds=seconds,
