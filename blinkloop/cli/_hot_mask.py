@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
-import numpy.typing as npt
 
 from blinkloop.cli._output import note
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from blinkloop.cli._session import Session
     from blinkloop.integrations.movies import Movie
     from blinkloop.runtime import Frame, FrameResult, Localizer, Roi
@@ -100,9 +100,10 @@ class HotPixelMask:
     def _enter(self, roi: Roi) -> None:
         from blinkloop.hot_pixels import HotPixels
 
-        x, y = np.array(self._places or np.empty((0, 2)), np.intp).T
+        x = [x - roi.x for x, _ in self._places or ()]
+        y = [y - roi.y for _, y in self._places or ()]
         self._roi = roi
-        self._hot = HotPixels.at(x - roi.x, y - roi.y, (roi.height, roi.width))
+        self._hot = HotPixels.at(x, y, (roi.height, roi.width))
 
 
 class MaskedLocalizer:
