@@ -196,6 +196,8 @@ class VirtualCamera(CameraDevice):
         while n is None or number < n:
             try:
                 wrong = self._go_wrong(number)
+            except _ReleasedError:
+                return
             except Exception as error:
                 self.failure = error
                 return
@@ -240,8 +242,9 @@ class VirtualCamera(CameraDevice):
     def _go_wrong(self, number: int) -> dict[str, FaultSettings]:
         """What the script says of this frame; stalls and changes happen here."""
         wrong = self._script.at(number)
-        if "stall" in wrong:
-            self._script.stall(wrong["stall"])
+        if "stall" in wrong and not self._script.stall(wrong["stall"]):
+            # The core has emptied its buffer: a frame would have no place there.
+            raise _ReleasedError
         if "vanish" in wrong:
             raise RuntimeError("the camera is gone")
         changed = wrong.get("exposure")
@@ -251,6 +254,10 @@ class VirtualCamera(CameraDevice):
         if changed is not None and changed.roi is not None:
             self.set_roi(*changed.roi)
         return wrong
+
+
+class _ReleasedError(Exception):
+    """The device is unloaded while it hangs."""
 
 
 def _fact(value: object, _device: object) -> object:

@@ -49,9 +49,9 @@ class FaultScript:
                 return fault
         return None
 
-    def stall(self, fault: FaultSettings) -> None:
-        """Wait as long as a camera hangs, or until `end`."""
-        self._over.wait(fault.seconds)
+    def stall(self, fault: FaultSettings) -> bool:
+        """Wait as long as a camera hangs, or until `end`; False after that."""
+        return not self._over.wait(fault.seconds)
 
     def end(self) -> None:
         """Nothing hangs any longer."""
