@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def without(missing: str, *words: str) -> subprocess.CompletedProcess[str]:
             "'onnxruntime', 'zarr' and 'h5py'",
             "cpu,io",
             id="only pycromanager",
+            marks=pytest.mark.skipif(
+                find_spec("pycromanager") is None, reason="needs the extra"
+            ),
         ),
         pytest.param(
             "pycromanager",
