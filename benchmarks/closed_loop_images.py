@@ -30,7 +30,7 @@ import closed_loop_sample as sample
 import numpy as np
 import numpy.typing as npt
 from closed_loop import row_of, table
-from closed_loop_laws import MAX_POWER, UPDATE, HtSmlm
+from closed_loop_laws import UPDATE, Held, HtSmlm
 from closed_loop_sample import FPS, NOMINAL, Case, Counts, Track, score
 from scipy.ndimage import gaussian_filter, maximum_filter
 
@@ -40,13 +40,7 @@ from blinkloop.cli._session import Session, open_session
 from blinkloop.integrations.virtual import Simulator, VirtualSettings, demo_settings
 from blinkloop.runtime import Frame, Roi, probability_floor
 from blinkloop.runtime.density import DensityEstimator
-from blinkloop.runtime.feedback import (
-    ControllerSettings,
-    FeedbackController,
-    FeedbackLoop,
-    LaserGuard,
-    LaserLimits,
-)
+from blinkloop.runtime.feedback import FeedbackLoop
 
 CASES = tuple(
     Case(f"{structure}, start {start}", factor, structure=structure)
@@ -77,12 +71,11 @@ class Watching(Protocol):
         ...
 
 
-class Ours:
+class Ours(Held):
     """Network, estimator, controller, guard and loop with the settings of `run`."""
 
     def __init__(self, session: Session, start: float, copied: bool) -> None:
-        self.value, self.now = 0.0, 0.0
-        self.label, self.limits = "virtual", (0.0, MAX_POWER)
+        super().__init__()
         self._session, self._start, self.copied = session, start, copied
         self._target = sample.TARGET
         card = session.model.card
@@ -114,31 +107,12 @@ class Ours:
                     seen.append(estimator.update(result).per_um2)
             self._session.localizer.flush()
             self._target = float(np.mean(seen))
-        settings = ControllerSettings(
-            target_per_um2=self._target,
-            start_power=self._start,
-            max_power=MAX_POWER,
-            on_time_frames=self._tau,
-            update_frames=UPDATE,
+        self._loop = self.held_by(
+            self._estimator(UPDATE),
+            target=self._target,
+            start=self._start,
+            on_frames=self._tau,
         )
-        guard = LaserGuard(
-            self,
-            LaserLimits(max_value=MAX_POWER),
-            mode="control",
-            clock=lambda: self.now,
-            watchdog=False,
-        )
-        controller = FeedbackController(settings)
-        self._loop = FeedbackLoop(self._estimator(UPDATE), controller, guard)
-        self._loop.start()
-
-    def write(self, value: float) -> None:
-        """The laser's side."""
-        self.value = value
-
-    def read(self) -> float:
-        """The laser's side."""
-        return self.value
 
     def step(self, number: int, image: Image) -> float:
         assert self._loop is not None

@@ -16,24 +16,31 @@ from blinkloop.runtime.feedback import (
 from blinkloop.runtime.records import FrameResult, Roi
 from blinkloop.schema import LOCALIZATION_DTYPE
 
-__all__ = ["Alica", "HtSmlm", "Oracle", "Ours"]
+__all__ = ["MAX_POWER", "UPDATE", "Alica", "Held", "HtSmlm", "Oracle", "Ours"]
 
 MAX_POWER = 10000.0
 UPDATE = 10
 
 
-class Ours:
-    """The product with the settings of `run --mode control` (updates of 10 frames).
+class Held:
+    """A laser that is a number, held by our loop as `run --mode control` does it.
 
-    `on_frames` is what a user would give, 3, whatever the sample's is; `target` what is
-    to be counted, emitters per um^2.
+    Updates of 10 frames; time is what `now` says.
     """
 
-    def __init__(
-        self, start: float, on_frames: float = 3.0, target: float = TARGET
-    ) -> None:
+    def __init__(self) -> None:
         self.value, self.now = 0.0, 0.0
         self.label, self.limits = "virtual", (0.0, MAX_POWER)
+
+    def held_by(
+        self,
+        estimator: DensityEstimator,
+        *,
+        target: float,
+        start: float,
+        on_frames: float,
+    ) -> FeedbackLoop:
+        """A loop that has started."""
         guard = LaserGuard(
             self,
             LaserLimits(max_value=MAX_POWER),
@@ -48,11 +55,9 @@ class Ours:
             on_time_frames=on_frames,
             update_frames=UPDATE,
         )
-        estimator = DensityEstimator(
-            100.0, average_frames=UPDATE, on_time_frames=on_frames
-        )
-        self.loop = FeedbackLoop(estimator, FeedbackController(settings), guard)
-        self.loop.start()
+        loop = FeedbackLoop(estimator, FeedbackController(settings), guard)
+        loop.start()
+        return loop
 
     def write(self, value: float) -> None:
         """The laser's side."""
@@ -61,6 +66,25 @@ class Ours:
     def read(self) -> float:
         """The laser's side."""
         return self.value
+
+
+class Ours(Held):
+    """The product on counts.
+
+    `on_frames` is what a user would give, 3, whatever the sample's is; `target` what is
+    to be counted, emitters per um^2.
+    """
+
+    def __init__(
+        self, start: float, on_frames: float = 3.0, target: float = TARGET
+    ) -> None:
+        super().__init__()
+        estimator = DensityEstimator(
+            100.0, average_frames=UPDATE, on_time_frames=on_frames
+        )
+        self.loop = self.held_by(
+            estimator, target=target, start=start, on_frames=on_frames
+        )
 
     def step(self, counts: Counts) -> float:
         self.now = counts.frame / FPS

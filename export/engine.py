@@ -44,7 +44,7 @@ from blinkloop.export.engine_graph import (
 from blinkloop.export.engine_spec import EngineSpec, profile
 from blinkloop.export.model_file import load_model, replacing
 from blinkloop.export.precision_float import float_card, to_float
-from blinkloop.export.verify_converted import times_conversion
+from blinkloop.export.verify_converted import distance_in_conversions
 from blinkloop.schema import ModelCard
 from blinkloop.tensorrt_module import load_tensorrt
 
@@ -177,7 +177,7 @@ def _from_cache(file: Path, key: str) -> bytes | None:
 def _in_float(message: Any, card: ModelCard, sha256: str) -> tuple[Any, ModelCard]:
     """Graph and card of an int8 file as an engine can have them."""
     graph = to_float(message)
-    times = times_conversion(message, graph, card)
+    times = distance_in_conversions(message, graph, card)
     if not times <= _MOST_TIMES:
         raise CheckFailedError(
             f"{card.name}: without its 8 bits between layers the graph gives answers "

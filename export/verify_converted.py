@@ -30,9 +30,9 @@ __all__ = [
     "ConvertedComparison",
     "compare_with_digest",
     "conversion_tolerances",
+    "distance_in_conversions",
     "graph_maps",
     "ordinary_movies",
-    "times_conversion",
 ]
 
 FILE = "file"
@@ -151,7 +151,7 @@ def _rms_between(
     return changed.rms()
 
 
-def times_conversion(converted: Any, other: Any, card: ModelCard) -> float:
+def distance_in_conversions(converted: Any, other: Any, card: ModelCard) -> float:
     """How far a graph is from a converted one, in what the conversion changed (RMS).
 
     Parameters

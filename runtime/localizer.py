@@ -29,32 +29,32 @@ from blinkloop.schema import DETECTION_COLUMNS, LOCALIZATION_DTYPE
 
 __all__ = ["StreamLocalizer", "check_frame", "frame_results", "localize_movie"]
 
-_Run = tuple[np.dtype[Any], slice, slice]
+_Span = tuple[np.dtype[Any], slice, slice]
 
 
-def _runs() -> list[_Run]:
+def _spans() -> list[_Span]:
     """Columns that follow each other in detections and localizations: copied at once.
 
     Type, columns of a localization as numbers of that type, columns of a detection.
     """
-    runs: list[_Run] = []
+    spans: list[_Span] = []
     for name, (kind, offset, *_) in (LOCALIZATION_DTYPE.fields or {}).items():
         if name not in DETECTION_COLUMNS:
             continue
         to, source = offset // kind.itemsize, DETECTION_COLUMNS.index(name)
         first_to, first_source = to, source
-        if runs and (runs[-1][0], runs[-1][1].stop, runs[-1][2].stop) == (
+        if spans and (spans[-1][0], spans[-1][1].stop, spans[-1][2].stop) == (
             kind,
             to,
             source,
         ):
-            _, before_to, before_source = runs.pop()
+            _, before_to, before_source = spans.pop()
             first_to, first_source = before_to.start, before_source.start
-        runs.append((kind, slice(first_to, to + 1), slice(first_source, source + 1)))
-    return runs
+        spans.append((kind, slice(first_to, to + 1), slice(first_source, source + 1)))
+    return spans
 
 
-_RUNS = _runs()
+_SPANS = _spans()
 _DOUBLES = LOCALIZATION_DTYPE.itemsize // 8
 
 
@@ -246,7 +246,7 @@ def frame_results(
 def _localizations(detections: npt.NDArray[np.float32], roi: Roi) -> npt.NDArray[Any]:
     """Rows (n, 11) of the network as (n,) of a table, without frame numbers."""
     doubles = np.empty((len(detections), _DOUBLES))
-    for kind, to, source in _RUNS:
+    for kind, to, source in _SPANS:
         doubles.view(kind)[:, to] = detections[:, source]
     table = doubles.view(LOCALIZATION_DTYPE)[:, 0]
     if roi.x or roi.y:
@@ -264,15 +264,15 @@ def _result(
     full: bool,
 ) -> FrameResult:
     return FrameResult(
-        header.index,
-        header.timestamp_s,
-        header.roi,
-        header.segment,
-        table,
-        full,
-        float(output.count_mean[row]),
-        float(output.count_variance[row]),
-        output.block_mean[row],
+        index=header.index,
+        timestamp_s=header.timestamp_s,
+        roi=header.roi,
+        segment=header.segment,
+        localizations=table,
+        table_full=full,
+        count_mean=float(output.count_mean[row]),
+        count_variance=float(output.count_variance[row]),
+        block_mean=output.block_mean[row],
     )
 
 

@@ -29,6 +29,7 @@ from blinkloop.schema import DetectionSettings
 from blinkloop.training.batches import BatchAhead
 from blinkloop.training.detection import detection_scores
 from blinkloop.training.network import MovieHeads, TwoStageNetwork
+from blinkloop.training.optimizers import update_average
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.simulate import Batch
 from blinkloop.training.targets import scaled_frames, to_targets
@@ -41,6 +42,7 @@ _CHECKS = 8
 _LEAST_PAIRS = 50
 """On fewer nothing can be learned or checked."""
 _RATE = 1e-3
+_AVERAGE = 0.99
 _CLIP = 1.0
 _AXES = ("photons", "x", "y", "z")
 
@@ -136,7 +138,7 @@ def settle_sigma(
             if len(pairs.error):
                 rate = _RATE * (1.0 - number / iterations)
                 _update(head, optimizer, pairs.loss(), rate)
-            _follow(average, head, min(0.99, (number + 1) / (number + 10)))
+            update_average(average, head, decay=_AVERAGE, iteration=number + 1)
     trial.head_sigma = average
     old, new = (_checked(one, recipe, batches) for one in (network, trial))
     better = len(old.error) >= _LEAST_PAIRS and bool(new.loss() < old.loss())
@@ -155,12 +157,6 @@ def _update(
     norm = torch.nn.utils.clip_grad_norm_(head.parameters(), _CLIP)
     if torch.isfinite(norm):
         optimizer.step()
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, head: nn.Module, decay: float) -> None:
-    for ours, theirs in zip(average.parameters(), head.parameters(), strict=True):
-        ours.lerp_(theirs, 1.0 - decay)
 
 
 @torch.no_grad()

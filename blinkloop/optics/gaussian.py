@@ -20,7 +20,13 @@ from blinkloop.optics._namespace import (
 )
 from blinkloop.schema import GaussianPsfSettings
 
-__all__ = ["GaussianPsf", "gaussian_lines", "group_by_frame", "render_gaussians"]
+__all__ = [
+    "GaussianPsf",
+    "gaussian_lines",
+    "gaussian_shares",
+    "group_by_frame",
+    "render_gaussians",
+]
 
 _REACH = 4.0
 """Half a window holds so many standard deviations: 6e-5 of the light is outside."""
@@ -246,8 +252,9 @@ def render_gaussians(
     xp = array_namespace(x_px)
     order, rank, largest = group_by_frame(frame, n_frames)
     at = frame[order]
-    columns = _line(x_px[order], sigma_x_px[order], width)
-    rows = _line(y_px[order], sigma_y_px[order], height) * photons[order][:, None]
+    columns = gaussian_shares(x_px[order], sigma_x_px[order], width)
+    rows = gaussian_shares(y_px[order], sigma_y_px[order], height)
+    rows = rows * photons[order][:, None]
     like = {"dtype": x_px.dtype}
     if xp.__name__ == "torch":
         like["device"] = x_px.device
@@ -297,8 +304,16 @@ def _integers(value: Array) -> Array:
     return value.long() if is_torch(value) else value.astype("int64")
 
 
-def _line(centre_px: Array, sigma_px: Array, size: int) -> Array:
-    """(E, size): share of each emitter's light in each pixel along one axis."""
+def gaussian_shares(centre_px: Array, sigma_px: Array, size: int) -> Array:
+    """(E, size): share of each emitter's light in pixels 0 .. size - 1 of one axis.
+
+    Parameters
+    ----------
+    centre_px, sigma_px
+        (E,) position and standard deviation along the axis.
+    size
+        Pixels.
+    """
     xp = array_namespace(centre_px)
     edges = full_like_dtype(xp.arange(size + 1), centre_px) - 0.5
     width = math.sqrt(2.0) * sigma_px[:, None]

@@ -1,4 +1,4 @@
-"""Per-pixel facts of an sCMOS: maps of offset, gain and noise, read from a file.
+"""Per-pixel facts of an sCMOS: maps of offset, gain and noise, in a file.
 
 Every pixel of an sCMOS has an amplifier of its own (Huang et al. 2013,
 doi:10.1038/nmeth.2488). Makers and calibration scripts give offset and variance in ADU
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from blinkloop.errors import InputError
 from blinkloop.extras import require
 
-__all__ = ["SensorMaps", "read_sensor_maps"]
+__all__ = ["SensorMaps", "read_sensor_maps", "write_sensor_maps"]
 
 Map = npt.NDArray[np.float32]
 
@@ -130,6 +130,28 @@ def read_sensor_maps(path: Path) -> SensorMaps:
         per_adu.astype(np.float32),
         read.astype(np.float32),
     )
+
+
+def write_sensor_maps(maps: SensorMaps, path: str | Path) -> Path:
+    """Write maps as `read_sensor_maps` reads them (.npz).
+
+    Raises
+    ------
+    InputError
+        For another ending.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise InputError(
+            f"camera maps are written as .npz, got {path.name!r}; change the ending"
+        )
+    np.savez_compressed(
+        path,
+        offset_adu=maps.offset_adu,
+        e_per_adu=maps.e_per_adu,
+        read_noise_e=maps.read_noise_e,
+    )
+    return path
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[np.float64]]:

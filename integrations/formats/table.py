@@ -16,7 +16,7 @@ from blinkloop.errors import InputError
 from blinkloop.extras import require
 from blinkloop.integrations.formats.decode import is_decode, read_decode
 from blinkloop.integrations.formats.files import refuse_existing
-from blinkloop.integrations.formats.others import (
+from blinkloop.integrations.formats.further_programs import (
     is_smap,
     known_program,
     read_other_text,

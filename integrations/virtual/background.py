@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.integrations.virtual.settings import BackgroundSettings
-from blinkloop.optics._namespace import erf
+from blinkloop.optics.gaussian import gaussian_shares
 
 __all__ = ["Background", "out_of_focus_pattern"]
 
@@ -85,11 +85,8 @@ def out_of_focus_pattern(
 
 def _blur(size: int, margin: int, sigma_px: float) -> npt.NDArray[np.float64]:
     """(size, size + 2 margin): light of a source in each pixel of one axis."""
-    away = np.arange(size)[:, None] - (np.arange(size + 2 * margin)[None] - margin)
-    scale = 1 / (math.sqrt(2.0) * sigma_px)
-    return np.asarray(
-        0.5 * (erf((away + 0.5) * scale) - erf((away - 0.5) * scale)), np.float64
-    )
+    sources = np.arange(size + 2 * margin, dtype=np.float64) - margin
+    return np.asarray(gaussian_shares(sources, np.full_like(sources, sigma_px), size)).T
 
 
 def _pattern(

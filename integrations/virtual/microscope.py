@@ -11,10 +11,10 @@ import numpy.typing as npt
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.extras import require
 from blinkloop.integrations.virtual.faults import FaultScript
-from blinkloop.integrations.virtual.sensor import save_sensor
 from blinkloop.integrations.virtual.settings import VirtualSettings
 from blinkloop.integrations.virtual.simulator import Simulator
 from blinkloop.integrations.virtual.truth import TruthLog
+from blinkloop.optics.sensor import write_sensor_maps
 from blinkloop.schema import CameraSettings
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class VirtualMicroscope:
     def save_sensor_maps(self, path: str | Path) -> Path | None:
         """Write offset, gain and noise of each pixel to a .npz; None: all are alike."""
         maps = self._simulator.sensor_maps
-        return None if maps is None else save_sensor(maps, path)
+        return None if maps is None else write_sensor_maps(maps, path)
 
     def unload(self) -> None:
         """Stop the camera and remove both devices from the core."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from blinkloop.errors import InputError
 from blinkloop.integrations.virtual.settings import SensorSettings
 from blinkloop.optics import Camera
 from blinkloop.optics.sensor import SensorMaps
 from blinkloop.schema import CameraSettings
 
-__all__ = ["draw_sensor", "make_camera", "save_sensor"]
+__all__ = ["draw_sensor", "make_camera"]
 
 
 def draw_sensor(
@@ -50,25 +47,3 @@ def make_camera(
         e_per_adu_map=maps.e_per_adu[part],
         read_noise_map_e=maps.read_noise_e[part],
     )
-
-
-def save_sensor(maps: SensorMaps, path: str | Path) -> Path:
-    """Write maps as `blinkloop.optics.read_sensor_maps` reads them (.npz).
-
-    Raises
-    ------
-    InputError
-        For another ending.
-    """
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise InputError(
-            f"camera maps are written as .npz, got {path.name!r}; change the ending"
-        )
-    np.savez_compressed(
-        path,
-        offset_adu=maps.offset_adu,
-        e_per_adu=maps.e_per_adu,
-        read_noise_e=maps.read_noise_e,
-    )
-    return path

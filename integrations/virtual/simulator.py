@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from blinkloop.integrations.virtual.background import Background, out_of_focus_pattern
 from blinkloop.integrations.virtual.drift import Drift
-from blinkloop.integrations.virtual.image import emitter_image
 from blinkloop.integrations.virtual.kinetics import BlinkingPool
 from blinkloop.integrations.virtual.sensor import draw_sensor, make_camera
 from blinkloop.integrations.virtual.settings import VirtualSettings
-from blinkloop.integrations.virtual.shot_noise import draw_counts
 from blinkloop.integrations.virtual.structures import random_streams, sample_positions
 from blinkloop.integrations.virtual.truth import TRUTH_FRAME_DTYPE
+from blinkloop.optics.emitter_image import emitter_image
 from blinkloop.optics.sensor import SensorMaps
+from blinkloop.optics.shot_noise import draw_counts
 from blinkloop.psf_file import load_psf
 from blinkloop.runtime.records import Roi
 from blinkloop.schema import EMITTER_DTYPE

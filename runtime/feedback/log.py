@@ -3,7 +3,7 @@
 Design notes
 ------------
 Append-only CSV, nothing buffered: a row is written at once, so that a crash loses
-nothing that was commanded. In a run (`patient`) the rows of commands that a frame
+nothing that was commanded. In a run (`defers`) the rows of commands that a frame
 caused are written a moment later, when all observers have seen the frame; formatting
 costs more than commanding. Whatever no frame caused (start, dark, hold) is never late
 and takes along what waits; so does the guard's watchdog. Failing to write (disk full,
@@ -18,7 +18,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Sequence
-from io import FileIO
+from io import FileIO, StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +26,6 @@ from blinkloop.errors import InputError
 from blinkloop.runtime.density import DensityEstimate
 
 __all__ = ["LOG_COLUMNS", "CommandLog", "LaserCommand", "make_row"]
-
-_SPECIAL = frozenset(',"\r\n')
 
 
 class LaserCommand(NamedTuple):
@@ -129,7 +127,7 @@ class CommandLog:
         self._error: str | None = None
         self._total = 0
         self._waiting: deque[LaserCommand] = deque()
-        self.patient = False
+        self.defers = False
         """True: rows of commands that a frame caused wait for `write_out`."""
         self._path = Path(path) if path is not None else None
         self._file: FileIO | None = None
@@ -164,7 +162,7 @@ class CommandLog:
             if self._file is None:
                 return
             self._waiting.append(command)
-            if not self.patient or command.frame < 0:
+            if not self.defers or command.frame < 0:
                 self.write_out()
 
     def write_out(self) -> None:
@@ -195,19 +193,13 @@ class CommandLog:
 
 
 def _write(file: FileIO, row: Sequence[object]) -> None:
-    """A line of CSV, at once: no buffer, nothing to flush (the analysis waits)."""
-    *numbers, words = row
-    line = f"{','.join(map(str, numbers))},{_quoted(str(words))}\r\n".encode()
+    """A line of CSV, at once: no buffer, nothing to flush."""
+    text = StringIO(newline="")
+    csv.writer(text).writerow(row)
+    line = text.getvalue().encode()
     written = file.write(line)
     while written < len(line):
         written += file.write(line[written:])
-
-
-def _quoted(text: str) -> str:
-    """As the module csv does it."""
-    if _SPECIAL.isdisjoint(text):
-        return text
-    return '"' + text.replace('"', '""') + '"'
 
 
 def _open(path: Path) -> FileIO:

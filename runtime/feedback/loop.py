@@ -150,7 +150,7 @@ class FeedbackLoop:
     def afterwards(self) -> None:
         """All observers have seen the results: now what could wait, the log's rows."""
         log = self._guard.log
-        log.patient = True
+        log.defers = True
         log.write_out()
 
     def copy_target(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_psf import golden_calibration
 from verb_helpers import Verb
 
 from blinkloop.errors import InputError
@@ -16,7 +17,6 @@ pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("h5py", reason="needs the extra `train`")
 pytest.importorskip("onnxscript", reason="needs the extra `export`")
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "decode_spline.npz"
 RECIPE = """\
 format_version: 1
 name: carried
@@ -34,16 +34,9 @@ schedule: {iterations: 3, batch: 2, targets_per_movie: 1, patch_px: 16,
 
 def write_measured(folder: Path) -> dict[str, str]:
     """A PSF and a camera map; returns their hashes."""
-    from blinkloop.psf_file import PsfCalibration, write_psf
+    from blinkloop.psf_file import write_psf
 
-    with np.load(GOLDEN) as golden:
-        calibration = PsfCalibration(
-            golden["coeff"].astype(np.float32),
-            tuple(float(v) for v in golden["ref0"]),
-            float(golden["vx"][2]),
-            pixel_size_nm=100.0,
-            z_range_nm=(-400.0, 400.0),
-        )
+    calibration = golden_calibration()
     write_psf(folder / "beads.h5", calibration)
     even = np.ones((30, 41))
     np.savez(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from built_engine import FULL, SPEC, Built
-from tiny_networks import make_card, make_random_network
+from tiny_networks import LITE, make_card, make_random_network
 
 from blinkloop.export import export_onnx
 from blinkloop.schema import Architecture, ModelCard
@@ -27,15 +27,7 @@ class Exported:
 
 ARCHITECTURES = {
     "depth 2": Architecture(features=4, depth=2),
-    "lite": Architecture(
-        features=3,
-        depth=1,
-        stem_stride=4,
-        kept_features=2,
-        context_features=4,
-        context_depth=2,
-        activation="relu",
-    ),
+    "lite": LITE.model_copy(update={"context_depth": 2}),
 }
 
 

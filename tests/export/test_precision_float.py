@@ -18,7 +18,7 @@ from blinkloop.export.model_file import load_model
 from blinkloop.export.precision_float import float_card, to_float
 from blinkloop.export.probe import probe_movies
 from blinkloop.export.reference import reference_maps
-from blinkloop.export.verify_converted import graph_maps, times_conversion
+from blinkloop.export.verify_converted import distance_in_conversions, graph_maps
 from blinkloop.export.weights import make_network, weights_inside, weights_of
 from blinkloop.runtime.model import read_model
 from blinkloop.schema import LossLimits, ModelCard, Tolerances
@@ -130,8 +130,8 @@ def test_8_bits_from_elsewhere_are_refused(rounded: Rounded) -> None:
 
 def test_closer_to_fp32_than_int8_is(rounded: Rounded) -> None:
     graph = to_float(rounded.model)
-    of_int8 = times_conversion(rounded.model, rounded.source, rounded.card)
-    of_float = times_conversion(graph, rounded.source, rounded.card)
+    of_int8 = distance_in_conversions(rounded.model, rounded.source, rounded.card)
+    of_float = distance_in_conversions(graph, rounded.source, rounded.card)
     # What the conversion changed is what it is measured in (tolerances have a floor).
     assert 0.3 < of_int8 < 1.2
     assert of_float < 0.8 * of_int8

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_networks import ROWS, make_card, make_random_network
+from tiny_networks import LITE, ROWS, make_card, make_random_network
 
 from blinkloop.export.probe import probe_movies
 from blinkloop.export.reference import reference_maps
@@ -19,14 +19,7 @@ ARCHITECTURES = {
     "depth 1": Architecture(features=4, depth=1),
     "depth 2": Architecture(features=4, depth=2),
     "strided": Architecture(features=3, depth=2, stem_stride=2),
-    "lite": Architecture(
-        features=3,
-        depth=1,
-        stem_stride=4,
-        kept_features=2,
-        context_features=4,
-        activation="relu",
-    ),
+    "lite": LITE,
 }
 
 

@@ -9,6 +9,15 @@ from blinkloop.schema import Architecture, ModelCard
 from blinkloop.training.network import TwoStageNetwork
 
 ROWS = 12
+LITE = Architecture(
+    features=3,
+    depth=1,
+    stem_stride=4,
+    kept_features=2,
+    context_features=4,
+    activation="relu",
+)
+"""Cheap in every way there is."""
 
 
 def make_card(architecture: Architecture) -> ModelCard:

@@ -8,29 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_psf import golden_calibration
 from tiny_recipes import tiny
 
 from blinkloop.errors import InputError
-from blinkloop.psf_file import PsfCalibration, file_sha256, write_psf
+from blinkloop.psf_file import file_sha256, write_psf
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.silence import silence_of_run
 from blinkloop.training.simulate import Simulator
 from blinkloop.training.trainer import Trainer
 
 pytest.importorskip("h5py", reason="needs the extra `train`")
-GOLDEN = Path(__file__).parents[1] / "golden" / "decode_spline.npz"
 KINDS = ["psf", "camera_maps"]
 
 
 def write_bead_psf(path: Path, scale: float = 1.0) -> None:
-    with np.load(GOLDEN) as golden:
-        calibration = PsfCalibration(
-            scale * golden["coeff"].astype(np.float32),
-            tuple(float(v) for v in golden["ref0"]),
-            float(golden["vx"][2]),
-            pixel_size_nm=100.0,
-            z_range_nm=(-400.0, 400.0),
-        )
+    calibration = golden_calibration(scale)
     write_psf(path, calibration)
 
 

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_psf import golden_calibration
 
 from blinkloop.errors import InputError
-from blinkloop.psf_file import PsfCalibration, load_psf, write_psf
+from blinkloop.psf_file import load_psf, write_psf
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.simulate import Conditions, Simulator, simulate_movies
 from blinkloop.training.trainer import Trainer
 from blinkloop.training.validate import Validation
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "decode_spline.npz"
 
 
 def tiny(**parts: object) -> Recipe:
@@ -35,14 +34,7 @@ def tiny(**parts: object) -> Recipe:
 def spline(tmp_path: Path) -> Recipe:
     """A recipe with the golden spline in a file beside it."""
     pytest.importorskip("h5py")
-    with np.load(GOLDEN) as golden:
-        calibration = PsfCalibration(
-            golden["coeff"].astype(np.float32),
-            tuple(float(v) for v in golden["ref0"]),
-            float(golden["vx"][2]),
-            pixel_size_nm=100.0,
-            z_range_nm=(-400.0, 400.0),
-        )
+    calibration = golden_calibration()
     (tmp_path / "psf").mkdir()
     write_psf(tmp_path / "psf" / "beads.h5", calibration)
     settings = calibration.settings(tmp_path / "psf" / "beads.h5")

@@ -6,36 +6,22 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from virtual_samples import QUIET
 
-from blinkloop.errors import InputError
 from blinkloop.integrations.virtual import (
     BackgroundSettings,
     DriftSettings,
     FaultSettings,
-    KineticsSettings,
     SensorSettings,
     Simulator,
     VirtualSettings,
 )
 from blinkloop.integrations.virtual.background import out_of_focus_pattern
-from blinkloop.integrations.virtual.image import emitter_image
-from blinkloop.integrations.virtual.shot_noise import draw_counts
-from blinkloop.optics import GaussianPsf
-from blinkloop.optics.sensor import read_sensor_maps
 from blinkloop.runtime import Roi
-from blinkloop.schema import CameraSettings, GaussianPsfSettings
+from blinkloop.schema import CameraSettings
 
-BASE = VirtualSettings(
-    width_px=71,
-    height_px=37,
-    n_emitters=3000,
-    kinetics=KineticsSettings(activation_per_mw_s=0.05),
-    camera=CameraSettings(kind="ideal", baseline_adu=50.0, e_per_adu=1.0),
-    background=BackgroundSettings(structure=0.0, drift=0.0),
-    seed=5,
+BASE = QUIET.model_copy(
+    update={"background": BackgroundSettings(structure=0.0, drift=0.0)}
 )
 
 
@@ -47,72 +33,6 @@ def movie(settings: VirtualSettings, frames: int, **how):
     told = [simulator.frame(out[k], 2.0, k, **how) for k in range(frames)]
     emitters, facts = (np.concatenate(part) for part in zip(*told, strict=True))
     return out, emitters, facts
-
-
-@pytest.mark.parametrize("mean", [0.0, 0.03, 1.0, 7.77, 20.0, 63.99, 64.5, 900.0])
-def test_counts_are_poisson(mean: float) -> None:
-    """Chi-squared against the distribution itself, to 5 SD."""
-    n = 200_000
-    means = np.full((200, 1000), mean, np.float32)
-    counts = draw_counts(means, np.random.default_rng(3))
-    assert counts.shape == means.shape
-    assert counts.dtype == np.float32
-    if mean == 0.0:
-        assert not counts.any()
-        return
-    values = np.arange(int(mean + 8 * math.sqrt(mean) + 9))
-    log_p = [k * math.log(mean) - mean - math.lgamma(k + 1) for k in values]
-    expected = n * np.exp(log_p)
-    seen = np.bincount(counts.ravel().astype(int), minlength=values.size)
-    enough = expected > 20
-    excess = (seen[: values.size] - expected)[enough] ** 2 / expected[enough]
-    freedom = enough.sum() - 1
-    assert excess.sum() < freedom + 5 * math.sqrt(2 * freedom) + 5
-    np.testing.assert_allclose(counts.mean(), mean, atol=5 * math.sqrt(mean / n))
-
-
-@given(
-    hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.integers(1, 9)),
-               elements=st.floats(0, 300, width=32)),
-    st.integers(0, 99),
-)  # fmt: skip
-def test_counts_of_any_image(means, seed) -> None:
-    counts = draw_counts(means, np.random.default_rng(seed))
-    assert counts.shape == means.shape
-    assert np.all(counts[means == 0] == 0)
-    np.testing.assert_array_equal(counts, np.rint(counts))
-    assert np.all(counts <= means + 12 * np.sqrt(means) + 12)
-    np.testing.assert_array_equal(
-        counts, draw_counts(means, np.random.default_rng(seed))
-    )
-
-
-def test_neighbours_are_independent() -> None:
-    """The small rest of a mean is given out among all pixels: to none too often."""
-    means = np.full((300, 301), 0.12, np.float32)
-    counts = draw_counts(means, np.random.default_rng(0))
-    np.testing.assert_allclose(counts.var() / counts.mean(), 1.0, atol=0.03)
-    shifted = np.corrcoef(counts[:, 1:].ravel(), counts[:, :-1].ravel())[0, 1]
-    assert abs(shifted) < 0.02
-
-
-@settings(deadline=None)
-@given(st.integers(0, 60), st.integers(1, 150), st.integers(1, 40), st.integers(0, 99))
-def test_image_is_that_of_the_psf(emitters, height, width, seed) -> None:
-    rng = np.random.default_rng(seed)
-    psf = GaussianPsf(GaussianPsfSettings())
-    places = rng.uniform(
-        [-20, -20, -400], [width + 20, height + 20, 400], (emitters, 3)
-    )
-    photons = rng.uniform(10, 5000, emitters)
-    x, y, z = places.astype(np.float32).T
-    frame = np.zeros(emitters, np.int64)
-    wanted = psf.render(
-        x, y, z, photons.astype(np.float32), frame, 1, height, width
-    )[0]  # fmt: skip
-    image = emitter_image(psf, places, photons, height, width)
-    assert image.shape == (height, width)
-    np.testing.assert_allclose(image, wanted, rtol=1e-4, atol=2e-2)
 
 
 def test_drift_moves_truth_and_light() -> None:
@@ -243,16 +163,3 @@ def test_settings_that_do_not_fit() -> None:
         FaultSettings(kind="exposure", frame=3)
     with pytest.raises(ValueError, match="needs roi"):
         FaultSettings(kind="roi", frame=3)
-
-
-def test_maps_are_kept_in_a_file(tmp_path) -> None:
-    from blinkloop.integrations.virtual.sensor import save_sensor
-
-    maps = Simulator(
-        BASE.model_copy(update={"sensor": SensorSettings(gain_sd=0.1)})
-    ).sensor_maps
-    assert maps is not None
-    again = read_sensor_maps(save_sensor(maps, tmp_path / "maps.npz"))
-    np.testing.assert_array_equal(again.e_per_adu, maps.e_per_adu)
-    with pytest.raises(InputError, match=r"\.npz"):
-        save_sensor(maps, tmp_path / "maps.txt")

@@ -8,31 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from virtual_samples import SMALL
 
 from blinkloop.errors import DeviceError
 from blinkloop.integrations.virtual import (
     FaultSettings,
-    KineticsSettings,
     VirtualMicroscope,
-    VirtualSettings,
     load_virtual_microscope,
 )
-from blinkloop.schema import CameraSettings
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra `micromanager`")
 
 from blinkloop.integrations.micromanager import MicroManagerSource, MMLaser, new_core
-
-SETTINGS = VirtualSettings(
-    width_px=53,
-    height_px=31,
-    exposure_ms=5.0,
-    n_emitters=3000,
-    kinetics=KineticsSettings(activation_per_mw_s=0.2, on_time_ms=15.0),
-    camera=CameraSettings(bit_depth=12),
-    start_power_mw=1.0,
-    seed=2,
-)
 
 Load = Callable[..., tuple[Any, VirtualMicroscope]]
 
@@ -44,7 +31,7 @@ def load() -> Iterator[Load]:
 
     def _load(*faults: FaultSettings) -> tuple[Any, VirtualMicroscope]:
         core = new_core()
-        settings = SETTINGS.model_copy(update={"faults": faults})
+        settings = SMALL.model_copy(update={"faults": faults})
         loaded.append(load_virtual_microscope(core, settings))
         return core, loaded[-1]
 

@@ -6,12 +6,11 @@ import time
 
 import numpy as np
 import pytest
+from virtual_samples import SMALL
 
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.integrations.micromanager import MicroManagerSource, MMLaser, new_core
 from blinkloop.integrations.virtual import (
-    KineticsSettings,
-    VirtualSettings,
     load_virtual_microscope,
 )
 from blinkloop.runtime.records import Roi
@@ -19,17 +18,14 @@ from blinkloop.schema import CameraSettings
 
 pytest.importorskip("pymmcore_plus", reason="needs the extra `micromanager`")
 
-SETTINGS = VirtualSettings(
-    width_px=53,
-    height_px=31,
-    pixel_size_nm=110.0,
-    exposure_ms=5.0,
-    n_emitters=3000,
-    kinetics=KineticsSettings(activation_per_mw_s=0.2, on_time_ms=15.0),
-    camera=CameraSettings(kind="emccd", em_gain=50.0, e_per_adu=10.0, bit_depth=14),
-    start_power_mw=1.0,
-    seed=2,
-    realtime=False,
+SETTINGS = SMALL.model_copy(
+    update={
+        "pixel_size_nm": 110.0,
+        "camera": CameraSettings(
+            kind="emccd", em_gain=50.0, e_per_adu=10.0, bit_depth=14
+        ),
+        "realtime": False,
+    }
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from virtual_samples import QUIET
 
 from blinkloop.errors import InputError
 from blinkloop.integrations.virtual import (
@@ -15,14 +16,7 @@ from blinkloop.integrations.virtual import (
 from blinkloop.integrations.virtual.truth import TRUTH_FRAME_DTYPE
 from blinkloop.schema import EMITTER_DTYPE, CameraSettings
 
-BASE = VirtualSettings(
-    width_px=71,
-    height_px=37,
-    n_emitters=3000,
-    kinetics=KineticsSettings(activation_per_mw_s=0.05),
-    camera=CameraSettings(kind="ideal", baseline_adu=50.0, e_per_adu=1.0),
-    seed=5,
-)
+BASE = QUIET
 
 
 def _run(settings: VirtualSettings, powers):

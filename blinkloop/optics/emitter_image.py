@@ -11,8 +11,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop.optics import GaussianPsf, SplinePsf
-from blinkloop.optics._namespace import erf
+from blinkloop.optics.gaussian import GaussianPsf, gaussian_shares
+from blinkloop.optics.spline import SplinePsf
 
 __all__ = ["emitter_image"]
 
@@ -79,11 +79,8 @@ def _lines(centre_px: _Floats, sigma_px: _Floats, size: int) -> _Floats:
         return table[:, 1:-1]
     half = math.ceil(_REACH * float(sigma_px.max()))
     first = np.floor(centre_px + np.float32(0.5)) - np.float32(half)
-    pixels = np.arange(2 * half + 2, dtype=np.float32)
-    edges = (first - centre_px)[:, None] + (pixels - np.float32(0.5))
-    edges /= np.float32(math.sqrt(2.0)) * sigma_px[:, None]
-    cumulative = erf(edges)
-    share = np.float32(0.5) * (cumulative[:, 1:] - cumulative[:, :-1])
-    places = np.clip(first[:, None] + (pixels[:-1] + 1), 0, size + 1)
+    pixels = np.arange(2 * half + 1)
+    share = gaussian_shares(centre_px - first, sigma_px, pixels.size)
+    places = np.clip(first[:, None] + (pixels + 1), 0, size + 1)
     table[np.arange(n)[:, None], places.astype(np.intp)] = share
     return table[:, 1:-1]
