@@ -65,6 +65,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     # For fine-tuning with --from.
     "all emitters alike": {"loss": {"crowding_power": 0.0}},
     "dense frames count less": {"loss": {"crowding_power": 1.0}},
+    "best estimates in place of the truth": {"loss": {"rao_blackwell": True}},
     "one camera, narrow ranges": {
         "sample": {
             "photons": (2500.0, 10000.0),

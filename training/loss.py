@@ -40,6 +40,9 @@ class Targets:
         (E, 4): photons, x px, y px, z.
     background
         (N, H, W).
+    variance
+        (E, 4) of the truth about `position`, where that is the best estimate the
+        frames allow in place of the truth itself; None: it is the truth.
     weight
         (N,) how much each frame counts; None: all alike.
     """
@@ -48,6 +51,7 @@ class Targets:
     position: Tensor
     background: Tensor
     weight: Tensor | None = None
+    variance: Tensor | None = None
 
     def to(self, device: torch.device) -> Targets:
         """The same on a device."""
@@ -56,6 +60,7 @@ class Targets:
             self.position.to(device),
             self.background.to(device),
             None if self.weight is None else self.weight.to(device),
+            None if self.variance is None else self.variance.to(device),
         )
 
 
@@ -166,7 +171,11 @@ def _location(
     sigma = rows[..., 5 : 5 + axes]
     z = (targets.position[:, None, :axes] - mu) / sigma
     normal = 0.5 * axes * math.log(2 * math.pi)
-    log_density = (-0.5 * z * z - torch.log(sigma)).sum(-1) - normal
+    square = z * z
+    if targets.variance is not None:
+        # The mean over the truths that the frames leave possible.
+        square = square + targets.variance[:, None, :axes] / (sigma * sigma)
+    log_density = (-0.5 * square - torch.log(sigma)).sum(-1) - normal
     log_weight = torch.log(rows[..., 0]) - torch.log(mean[targets.frame])[:, None]
     log_term = torch.where(inside, log_weight + log_density, -torch.inf)
     return torch.logsumexp(log_term, dim=1)

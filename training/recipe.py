@@ -68,6 +68,12 @@ class LossSettings(_Strict):
     window_px: int = Field(
         5, ge=0, description="Pixels this far from an emitter may explain it; 0 = all."
     )
+    rao_blackwell: bool = Field(
+        False,
+        description="Compare with the best estimate that the noisy frames allow and "
+        "its variance in place of the truth: the same gradient on average, with less "
+        "noise.",
+    )
     crowding_power: float = Field(
         0.0,
         ge=0,

@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.optics import Camera
+from blinkloop.optics.efficient import Estimates
 from blinkloop.optics.scene import SceneSettings, simulate_scene
 from blinkloop.optics.varied import VariedCamera
 from blinkloop.schema import VariedGaussianPsfSettings
+from blinkloop.training.estimates import estimates_of
 from blinkloop.training.microscopes import (
     camera_of,
     footprint_px,
@@ -49,12 +51,15 @@ class Batch:
         network without z (z range (0, 0)), z is 0, wherever the emitter was drawn.
     density_per_um2
         (S,) mean density each movie was drawn with; None: not known.
+    estimates
+        Of the rows of `emitters`, when the recipe asks for them.
     """
 
     frames: Any
     background: npt.NDArray[np.float32]
     emitters: npt.NDArray[np.void]
     density_per_um2: Floats | None = None
+    estimates: Estimates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +187,20 @@ def simulate_movies(
         background_photons=conditions.background_photons,
         on_time_frames=conditions.on_time_frames,
         images=images,
+        keep_expected=recipe.loss.rao_blackwell,
     )
     adu = scene.frames_adu
     frames = camera.backward(adu.reshape(-1, size, size)).reshape(adu.shape)
+    estimates = None
+    if scene.expected is not None:
+        estimates = estimates_of(recipe, psf, camera, scene, frames)
     if flat:
         scene.emitters["z_nm"] = 0.0
     background = scene.background
     if scene.frame_background is not None:
         background = scene.frame_background
-    return Batch(frames, background, scene.emitters, conditions.density_per_um2)
+    density = conditions.density_per_um2
+    return Batch(frames, background, scene.emitters, density, estimates)
 
 
 def _visible(

@@ -156,7 +156,8 @@ class TrainingStep:
     ) -> tuple[Tensor, list[float], list[float]]:
         """Loss of this process; of all: terms, location, teacher, emitters, told."""
         frames = scaled_frames(batch, self._scaling).to(self._device)
-        targets = to_targets(batch, self._recipe).to(self._device)
+        targets = to_targets(batch, self._recipe, estimated=True)
+        targets = targets.to(self._device)
         with self._autocast():
             heads = self._heads(frames)
         p, position, sigma, background = (head.float() for head in heads)

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from blinkloop.schema import Scaling
+from blinkloop.training.estimates import in_field
 from blinkloop.training.loss import Targets
 from blinkloop.training.recipe import LossSettings, Recipe
 from blinkloop.training.simulate import Batch
 
-__all__ = ["in_field", "scaled_frames", "to_targets"]
-
-
-def in_field(
-    emitters: npt.NDArray[np.void], height: int, width: int, photons_floor: float
-) -> npt.NDArray[np.bool_]:
-    """Which emitters are bright enough and have their centre within the frame."""
-    x, y = emitters["x_px"], emitters["y_px"]
-    inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
-    result: npt.NDArray[np.bool_] = inside & (emitters["photons"] >= photons_floor)
-    return result
+__all__ = ["scaled_frames", "to_targets"]
 
 
 def scaled_frames(batch: Batch, scaling: Scaling) -> Tensor:
@@ -31,8 +21,12 @@ def scaled_frames(batch: Batch, scaling: Scaling) -> Tensor:
     return (frames - scaling.input_offset_photons) / scaling.input_scale_photons
 
 
-def to_targets(batch: Batch, recipe: Recipe) -> Targets:
-    """Targets of the inner frames 1 .. T - 2 of every movie, movie by movie."""
+def to_targets(batch: Batch, recipe: Recipe, *, estimated: bool = False) -> Targets:
+    """Targets of the inner frames 1 .. T - 2 of every movie, movie by movie.
+
+    `estimated`: the best estimates that the frames allow, in place of the truth, where
+    the batch has them.
+    """
     scaling, photons_floor = recipe.scaling(), recipe.sample.photons_floor
     _, length, height, width = batch.frames.shape
     rows = batch.emitters
@@ -54,11 +48,19 @@ def to_targets(batch: Batch, recipe: Recipe) -> Targets:
         background = batch.background[:, 1:-1].reshape(-1, height, width)
     else:
         background = np.repeat(batch.background, length - 2, axis=0)
+    variance = None
+    if estimated and batch.estimates is not None:
+        units = np.array([1 / scaling.photons_max, 1.0, 1.0, 1 / scaling.z_max_nm])
+        order = [3, 0, 1, 2]
+        position = batch.estimates.value[kept][:, order] * units
+        spread = batch.estimates.variance[kept][:, order] * units**2
+        variance = torch.from_numpy(spread.astype(np.float32))
     return Targets(
         torch.from_numpy(index.astype(np.int64)),
         torch.from_numpy(position.astype(np.float32)),
         torch.from_numpy(background / np.float32(scaling.background_max)),
         _weights(batch, recipe.loss, length - 2),
+        variance,
     )
 
 

@@ -12,10 +12,11 @@ import torch
 from blinkloop.metrics import accuracy
 from blinkloop.schema import DetectionSettings, VariedGaussianPsfSettings
 from blinkloop.training.detection import localize, physical_scale
+from blinkloop.training.estimates import in_field
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.simulate import Conditions, simulate_movies
-from blinkloop.training.targets import in_field, scaled_frames
+from blinkloop.training.targets import scaled_frames
 
 __all__ = ["Validation"]
 

@@ -39,6 +39,11 @@ class Camera:
     e_per_adu_map: Array | None = None
     read_noise_map_e: Array | None = None
 
+    @property
+    def saturation_adu(self) -> float:
+        """Largest value of the ADC."""
+        return float(2**self.settings.bit_depth - 1)
+
     def _fact(self, map_: Array | None, value: float, like: Array) -> Array:
         return full_like_dtype(value if map_ is None else map_, like)
 
@@ -69,7 +74,7 @@ class Camera:
         per_adu = self._fact(self.e_per_adu_map, s.e_per_adu, electrons)
         offset = self._fact(self.offset_map_adu, s.baseline_adu, electrons)
         adu = xp.floor(electrons / per_adu + (offset + 0.5))
-        return xp.clip(adu, 0, float(2**s.bit_depth - 1))
+        return xp.clip(adu, 0, self.saturation_adu)
 
     def backward(self, adu: Array) -> Array:
         """ADU (..., H, W) of float dtype to photons, same shape; may be negative."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from blinkloop.optics._namespace import Array, array_namespace, full_like_dtype
 from blinkloop.optics.camera import Camera
+from blinkloop.optics.varied import VariedCamera
 
 __all__ = ["crlb", "pixel_variance"]
 
@@ -18,7 +19,7 @@ _BLIND = 1e-6
 """A parameter is unknown when more than this share of it lies in blind directions."""
 
 
-def pixel_variance(model: Array, camera: Camera | None = None) -> Array:
+def pixel_variance(model: Array, camera: Camera | VariedCamera | None = None) -> Array:
     """Variance of a pixel that is expected to hold `model` photons, in photons^2.
 
     (excess (qe m + spurious) + (read noise / gain)^2) / qe^2, with the excess 2 for
@@ -30,9 +31,12 @@ def pixel_variance(model: Array, camera: Camera | None = None) -> Array:
         (..., H, W) expected photons, background included.
     camera
         Its read-noise map, if any, must broadcast to (H, W). None: shot noise alone.
+        A varied one has as many entries as `model` (F, H, W) has frames.
     """
     if camera is None:
         return model
+    if isinstance(camera, VariedCamera):
+        return _varied_variance(model, camera)
     s = camera.settings
     multiplying = s.kind == "emccd" and s.em_gain > 1
     excess = 2.0 if multiplying else 1.0
@@ -42,6 +46,15 @@ def pixel_variance(model: Array, camera: Camera | None = None) -> Array:
         noise = full_like_dtype(s.read_noise_e if read is None else read, model)
         variance = variance + (noise / (s.em_gain if multiplying else 1.0)) ** 2
     return variance / s.quantum_efficiency**2
+
+
+def _varied_variance(model: Array, camera: VariedCamera) -> Array:
+    """Of cameras that belong to the frame; electrons are counted before any gain."""
+    excess = 1.0 + full_like_dtype(camera.multiplied, model)[:, None, None]
+    spurious = full_like_dtype(camera.spurious_e, model)
+    read = full_like_dtype(camera.read_noise_e, model)
+    shot = excess * (camera.quantum_efficiency * model + spurious)
+    return (shot + read**2) / camera.quantum_efficiency**2
 
 
 def crlb(derivatives: Array, model: Array, *, camera: Camera | None = None) -> Array:

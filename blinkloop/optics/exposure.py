@@ -17,7 +17,7 @@ from blinkloop.optics.camera import Camera
 from blinkloop.optics.gaussian import render_gaussians
 from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
 
-__all__ = ["BLOB_DTYPE", "Light", "expose"]
+__all__ = ["BLOB_DTYPE", "Exposure", "Light", "expose"]
 
 BLOB_DTYPE = np.dtype(
     [
@@ -69,6 +69,25 @@ class Light:
     blobs: npt.NDArray[np.void] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What the camera gave, and what it was drawn from; (F, H, W) float32 each.
+
+    Parameters
+    ----------
+    adu
+        Whole ADU; NumPy or torch.
+    light
+        Photons that come from no emitter of the truth; None: not kept.
+    expected
+        All expected photons, of the library of `adu`; None: not kept.
+    """
+
+    adu: Array
+    light: npt.NDArray[np.float32] | None = None
+    expected: Array | None = None
+
+
 def expose(
     rows: npt.NDArray[np.void],
     psf: _Former,
@@ -77,7 +96,8 @@ def expose(
     rng: Any,
     *,
     keep_light: bool = False,
-) -> tuple[Array, npt.NDArray[np.float32] | None]:
+    keep_expected: bool = False,
+) -> Exposure:
     """Form the images and take them with the camera.
 
     Parameters
@@ -90,13 +110,8 @@ def expose(
         Background of the S movies.
     rng
         `numpy.random.Generator`, or `torch.Generator`: then torch works on its device.
-    keep_light
-        Whether to return the light as well.
-
-    Returns
-    -------
-    tuple
-        Frames (F, H, W) float32 ADU, NumPy or torch, and light (F, H, W) or None.
+    keep_light, keep_expected
+        Whether to return these as well.
     """
     movies, length = light.factor.shape
     height, width = light.background.shape[1:]
@@ -107,7 +122,7 @@ def expose(
     block = _FRAMES_ON_DEVICE if on_device else _FRAMES_AT_ONCE
     device = rng.device if on_torch else None
     kept = np.empty((total, height, width), np.float32) if keep_light else None
-    frames = []
+    frames, drawn = [], []
     for first in range(0, max(total, 1), block):  # one empty block for no frame
         last = min(first + block, total)
         x, y, z, photons, at = _columns(
@@ -133,10 +148,12 @@ def expose(
         expected = formed.render(x, y, z, photons, at, last - first, height, width)
         expected += lit
         # The tails of a PSF may be a rounding error below 0, which no Poisson takes.
-        frames.append(noisy.forward(expected.clip(0, None), rng))
-    if on_torch:
-        return sys.modules["torch"].cat(frames), kept
-    return np.concatenate(frames), kept
+        expected = expected.clip(0, None)
+        frames.append(noisy.forward(expected, rng))
+        if keep_expected:
+            drawn.append(expected)
+    join: Any = sys.modules["torch"].cat if on_torch else np.concatenate
+    return Exposure(join(frames), kept, join(drawn) if keep_expected else None)
 
 
 def _as(values: npt.NDArray[Any], device: Any) -> Array:

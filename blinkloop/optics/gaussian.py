@@ -21,14 +21,18 @@ from blinkloop.optics._namespace import (
 from blinkloop.schema import GaussianPsfSettings
 
 __all__ = [
+    "REACH",
     "GaussianPsf",
+    "gaussian_derivatives",
     "gaussian_lines",
     "gaussian_shares",
+    "gaussian_windows",
     "group_by_frame",
     "render_gaussians",
+    "window_corner",
 ]
 
-_REACH = 4.0
+REACH = 4.0
 """Half a window holds so many standard deviations: 6e-5 of the light is outside."""
 
 
@@ -92,7 +96,7 @@ class GaussianPsf:
         """Pixels from the centre of a window to its edge that hold all light in z."""
         low, high = self.settings.z_range_nm
         widest: float = max(s for z in (low, high) for s in self.sigmas_px(z))
-        return math.ceil(_REACH * widest)
+        return math.ceil(REACH * widest)
 
     def roi(
         self,
@@ -119,13 +123,8 @@ class GaussianPsf:
             Windows (E, rows, columns) in photons, and column (E,) and row (E,) of each
             window's first pixel, int64.
         """
-        half, column, row = self._place(x_px, y_px, half_px)
-        sigma_x, sigma_y = self.sigmas_px(z_nm)
-        size = 2 * half + 1
-        across = gaussian_lines(x_px, sigma_x, column, size)[0]
-        down = gaussian_lines(y_px, sigma_y, row, size)[0]
-        images = (photons[:, None] * down)[:, :, None] * across[:, None, :]
-        return images, _integers(column), _integers(row)
+        half = self.reach_px if half_px is None else half_px
+        return gaussian_windows(x_px, y_px, photons, self.sigmas_px(z_nm), half)
 
     def derivatives(
         self,
@@ -144,10 +143,10 @@ class GaussianPsf:
             (E, 5, rows, columns): by x (per px), y (per px), z (per nm), photons, and
             background (1 everywhere). That by z is 0 where the PSF is 2D.
         """
-        half, column, row = self._place(x_px, y_px, half_px)
-        return self.derivatives_in(
-            x_px, y_px, z_nm, photons, column, row, (2 * half + 1, 2 * half + 1)
-        )
+        half = self.reach_px if half_px is None else half_px
+        shape = (2 * half + 1, 2 * half + 1)
+        first = window_corner(x_px, y_px, half)
+        return self.derivatives_in(x_px, y_px, z_nm, photons, *first, shape)
 
     def derivatives_in(
         self,
@@ -170,28 +169,11 @@ class GaussianPsf:
         shape
             Rows and columns of all windows.
         """
-        xp = array_namespace(x_px)
-        sigma_x, sigma_y = self.sigmas_px(z_nm)
-        slope_x, slope_y = self._sigma_slopes(z_nm, sigma_x, sigma_y)
-        across, across_x, across_s = gaussian_lines(x_px, sigma_x, column, shape[1])
-        down, down_y, down_s = gaussian_lines(y_px, sigma_y, row, shape[0])
-        n = photons[:, None]
-        lines_x = xp.stack([across_x, across, slope_x[:, None] * across_s, across], 1)
-        lines_y = xp.stack([n * down, n * down_y, n * down, down], 1)
-        images = lines_y[:, :, :, None] * lines_x[:, :, None, :]
-        # The width along y changes with z as well.
-        moved = (n * slope_y[:, None] * down_s)[:, :, None] * across[:, None, :]
-        by_z = images[:, 2] + moved
-        ones = xp.ones_like(by_z)
-        return xp.stack([images[:, 0], images[:, 1], by_z, images[:, 3], ones], 1)
-
-    def _place(
-        self, x_px: Array, y_px: Array, half_px: int | None
-    ) -> tuple[int, Array, Array]:
-        """Half the window, and the first column and row of each, as floats."""
-        xp = array_namespace(x_px)
-        half = self.reach_px if half_px is None else half_px
-        return half, xp.floor(x_px + 0.5) - half, xp.floor(y_px + 0.5) - half
+        sigmas = self.sigmas_px(z_nm)
+        slopes = self._sigma_slopes(z_nm, *sigmas)
+        return gaussian_derivatives(
+            x_px, y_px, photons, sigmas, slopes, (column, row), shape
+        )
 
     def _sigma_slopes(
         self, z_nm: Array, sigma_x: Array, sigma_y: Array
@@ -264,6 +246,72 @@ def render_gaussians(
     table_y[at, rank] = rows
     # A sum over emitters of outer products: one matrix product per frame.
     return xp.matmul(xp.swapaxes(table_y, 1, 2), table_x)
+
+
+def window_corner(x_px: Array, y_px: Array, half_px: int) -> tuple[Array, Array]:
+    """First column and row (E,), as floats, of windows with the emitter's pixel amid.
+
+    Parameters
+    ----------
+    x_px, y_px
+        (E,) positions.
+    half_px
+        Windows have 2 half_px + 1 rows and columns.
+    """
+    xp = array_namespace(x_px)
+    return xp.floor(x_px + 0.5) - half_px, xp.floor(y_px + 0.5) - half_px
+
+
+def gaussian_windows(
+    x_px: Array,
+    y_px: Array,
+    photons: Array,
+    sigmas_px: tuple[Array, Array],
+    half_px: int,
+) -> tuple[Array, Array, Array]:
+    """`GaussianPsf.roi` with the two standard deviations (E,) given, in px."""
+    column, row = window_corner(x_px, y_px, half_px)
+    size = 2 * half_px + 1
+    across = gaussian_lines(x_px, sigmas_px[0], column, size)[0]
+    down = gaussian_lines(y_px, sigmas_px[1], row, size)[0]
+    images = (photons[:, None] * down)[:, :, None] * across[:, None, :]
+    return images, _integers(column), _integers(row)
+
+
+def gaussian_derivatives(
+    x_px: Array,
+    y_px: Array,
+    photons: Array,
+    sigmas_px: tuple[Array, Array],
+    slopes: tuple[Array, Array],
+    first: tuple[Array, Array],
+    shape: tuple[int, int],
+) -> Array:
+    """`GaussianPsf.derivatives_in` with widths and their slopes given.
+
+    Parameters
+    ----------
+    x_px, y_px, photons
+        (E,) floats.
+    sigmas_px, slopes
+        Standard deviations along x and y (E,), px, and their derivatives by z, px/nm.
+    first
+        First column and row (E,) of each window.
+    shape
+        Rows and columns of all windows.
+    """
+    xp = array_namespace(x_px)
+    across, across_x, across_s = gaussian_lines(x_px, sigmas_px[0], first[0], shape[1])
+    down, down_y, down_s = gaussian_lines(y_px, sigmas_px[1], first[1], shape[0])
+    n = photons[:, None]
+    lines_x = xp.stack([across_x, across, slopes[0][:, None] * across_s, across], 1)
+    lines_y = xp.stack([n * down, n * down_y, n * down, down], 1)
+    images = lines_y[:, :, :, None] * lines_x[:, :, None, :]
+    # The width along y changes with z as well.
+    moved = (n * slopes[1][:, None] * down_s)[:, :, None] * across[:, None, :]
+    by_z = images[:, 2] + moved
+    ones = xp.ones_like(by_z)
+    return xp.stack([images[:, 0], images[:, 1], by_z, images[:, 3], ones], 1)
 
 
 def gaussian_lines(

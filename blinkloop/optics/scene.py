@@ -20,6 +20,7 @@ from blinkloop.optics.background import background_maps
 from blinkloop.optics.blinking import bin_to_frames, sample_blinks
 from blinkloop.optics.camera import Camera
 from blinkloop.optics.companions import place_companions
+from blinkloop.optics.efficient import Differentiable
 from blinkloop.optics.exposure import BLOB_DTYPE, Light, expose
 from blinkloop.optics.reach import reach_px
 from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
@@ -28,7 +29,7 @@ from blinkloop.schema import EMITTER_DTYPE
 __all__ = ["Psf", "Scene", "SceneSettings", "simulate_scene"]
 
 
-class Psf(Protocol):
+class Psf(Differentiable, Protocol):
     """An image former; `GaussianPsf` and `SplinePsf` are such."""
 
     def render(
@@ -113,12 +114,15 @@ class Scene:
     frame_background
         (S, T, H, W) float32 all light that comes from no row of `emitters`, when it
         changes from frame to frame (drift, defocused emitters); else None.
+    expected
+        (S, T, H, W) float32 expected photons, emitters included; None: not kept.
     """
 
     frames_adu: Array
     background: npt.NDArray[np.float32]
     emitters: npt.NDArray[np.void]
     frame_background: npt.NDArray[np.float32] | None = None
+    expected: Array | None = None
 
 
 def simulate_scene(
@@ -132,13 +136,15 @@ def simulate_scene(
     background_photons: npt.NDArray[np.float64],
     on_time_frames: npt.NDArray[np.float64],
     images: Any = None,
+    keep_expected: bool = False,
 ) -> Scene:
     """Draw S movies; the four (S,) arrays hold the mean values of each.
 
     A PSF or camera that varies has S x T entries, movie by movie. `density_per_um2`
     counts emitters that touch a frame; `photons` is the mean flux per frame while on;
     `background_photons` per pixel and frame. `images` is a `torch.Generator`: frames
-    and noise are then made by torch on its device.
+    and noise are then made by torch on its device. `keep_expected`: return the means
+    of the frames as well.
     """
     s = settings
     movies = density_per_um2.shape[0]
@@ -167,17 +173,27 @@ def simulate_scene(
     blobs = None
     if s.defocused_fraction > 0:
         blobs = _defocused(rng, s, density_per_um2 * s.defocused_fraction, *means)
-    frames, light = expose(
+    exposure = expose(
         rows,
         psf,
         camera,
         Light(background, factor, blobs),
         rng if images is None else images,
         keep_light=varying,
+        keep_expected=keep_expected,
     )
     shape = (movies, s.n_frames, s.height_px, s.width_px)
-    kept = None if light is None else light.reshape(shape)
-    return Scene(frames.reshape(shape), background, rows, kept)
+
+    def shaped(stack: Array | None) -> Array | None:
+        return None if stack is None else stack.reshape(shape)
+
+    return Scene(
+        shaped(exposure.adu),
+        background,
+        rows,
+        shaped(exposure.light),
+        shaped(exposure.expected),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,21 @@ Shapes: F frames, H x W px, E emitters.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from blinkloop.optics._namespace import Array, array_namespace, full_like_dtype
 from blinkloop.optics.camera import draw_gamma, draw_normal, draw_poisson
-from blinkloop.optics.gaussian import render_gaussians
+from blinkloop.optics.gaussian import (
+    REACH,
+    gaussian_derivatives,
+    gaussian_windows,
+    render_gaussians,
+    window_corner,
+)
 
-__all__ = ["VariedCamera", "VariedGaussianPsf"]
+__all__ = ["EmitterGaussians", "VariedCamera", "VariedGaussianPsf"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +56,12 @@ class VariedGaussianPsf:
         up, down = (z_nm + a) / d, (z_nm - a) / d
         return s0 * (1 + up * up) ** 0.5, s0 * (1 + down * down) ** 0.5
 
+    def for_emitters(self, frame: Array) -> EmitterGaussians:
+        """The PSF that each emitter (E,) has in its frame."""
+        return EmitterGaussians(
+            self.sigma0_px[frame], self.astigmatism_nm[frame], self.depth_nm[frame]
+        )
+
     def render(
         self,
         x_px: Array,
@@ -67,6 +80,52 @@ class VariedGaussianPsf:
         return render_gaussians(
             x_px, y_px, sigma_x, sigma_y, photons, frame, n_frames, height, width
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmitterGaussians:
+    """One Gaussian PSF per emitter, with windows and derivatives as `GaussianPsf`.
+
+    Parameters
+    ----------
+    sigma0_px, astigmatism_nm, depth_nm
+        (E,) one entry per emitter.
+    """
+
+    sigma0_px: Array
+    astigmatism_nm: Array
+    depth_nm: Array
+
+    def _widths(
+        self, z_nm: Array
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array], int]:
+        """Standard deviations, px, their slopes by z, px/nm, and half a window."""
+        s0, a, d = (
+            full_like_dtype(fact, z_nm)
+            for fact in (self.sigma0_px, self.astigmatism_nm, self.depth_nm)
+        )
+        up, down = (z_nm + a) / d, (z_nm - a) / d
+        sigma_x, sigma_y = s0 * (1 + up * up) ** 0.5, s0 * (1 + down * down) ** 0.5
+        scale = s0 * s0 / d
+        widest = max(float(sigma_x.max()), float(sigma_y.max()))
+        slopes = (scale * up / sigma_x, scale * down / sigma_y)
+        return (sigma_x, sigma_y), slopes, math.ceil(REACH * widest)
+
+    def roi(
+        self, x_px: Array, y_px: Array, z_nm: Array, photons: Array
+    ) -> tuple[Array, Array, Array]:
+        """Windows (E, rows, columns), first columns and rows (E,); E at least 1."""
+        sigmas, _, half = self._widths(z_nm)
+        return gaussian_windows(x_px, y_px, photons, sigmas, half)
+
+    def derivatives(
+        self, x_px: Array, y_px: Array, z_nm: Array, photons: Array
+    ) -> Array:
+        """(E, 5, rows, columns) in the windows of `roi`; E at least 1."""
+        sigmas, slopes, half = self._widths(z_nm)
+        first = window_corner(x_px, y_px, half)
+        shape = (2 * half + 1, 2 * half + 1)
+        return gaussian_derivatives(x_px, y_px, photons, sigmas, slopes, first, shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
