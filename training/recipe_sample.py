@@ -67,6 +67,14 @@ class SampleSettings(_Strict):
     companion_distance_px: float = Field(
         4.0, gt=0, description="At most so far from it, all distances alike."
     )
+    spaced_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the movies in which emitters keep apart: isolated ones, "
+        "and many of them.",
+    )
+    spaced_distance_px: float = Field(8.0, gt=0, description="How far apart.")
     density_per_um2: tuple[float, float] = Field(
         (0.05, 2.0),
         description="Emitters touching a frame, at the pixel size of `camera`.",

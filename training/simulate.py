@@ -50,7 +50,8 @@ class Batch:
         light is in the frames, also outside the field or below the photon floor. For a
         network without z (z range (0, 0)), z is 0, wherever the emitter was drawn.
     density_per_um2
-        (S,) mean density each movie was drawn with; None: not known.
+        (S,) mean density each movie was drawn with, 0 where emitters keep apart; None:
+        not known.
     estimates
         Of the rows of `emitters`, when the recipe asks for them.
     """
@@ -181,6 +182,8 @@ def simulate_movies(
             defocused_sigma_px=sample.defocused_sigma_px,
             companion_fraction=sample.companion_fraction,
             companion_distance_px=sample.companion_distance_px,
+            spaced_fraction=sample.spaced_fraction,
+            spaced_distance_px=sample.spaced_distance_px,
         ),
         density_per_um2=conditions.density_per_um2,
         photons=photons,
@@ -199,7 +202,8 @@ def simulate_movies(
     background = scene.background
     if scene.frame_background is not None:
         background = scene.frame_background
-    density = conditions.density_per_um2
+    # Emitters that keep apart are not crowded, however many are asked for.
+    density = np.where(scene.spaced, 0.0, conditions.density_per_um2)
     return Batch(frames, background, scene.emitters, density, estimates)
 
 

@@ -23,6 +23,7 @@ from blinkloop.optics.companions import place_companions
 from blinkloop.optics.efficient import Differentiable
 from blinkloop.optics.exposure import BLOB_DTYPE, Light, expose
 from blinkloop.optics.reach import reach_px
+from blinkloop.optics.spacing import apart
 from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
 from blinkloop.schema import EMITTER_DTYPE
 
@@ -77,6 +78,9 @@ class SceneSettings:
     companion_fraction, companion_distance_px
         Share of the emitters that blink beside another one, and at most how far from
         it, see `optics.companions`.
+    spaced_fraction, spaced_distance_px
+        Share of the movies in which emitters keep that far apart, see
+        `optics.spacing`; they hold fewer than the density asks for.
     """
 
     n_frames: int
@@ -94,6 +98,8 @@ class SceneSettings:
     defocused_sigma_px: tuple[float, float] = (4.0, 12.0)
     companion_fraction: float = 0.0
     companion_distance_px: float = 4.0
+    spaced_fraction: float = 0.0
+    spaced_distance_px: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,8 @@ class Scene:
     emitters
         `EMITTER_DTYPE` rows, `frame` = movie * T + frame; all whose light is in the
         frames, also those outside the field and dim ones. Defocused ones are not in it.
+    spaced
+        (S,) movies whose emitters keep apart.
     frame_background
         (S, T, H, W) float32 all light that comes from no row of `emitters`, when it
         changes from frame to frame (drift, defocused emitters); else None.
@@ -121,6 +129,7 @@ class Scene:
     frames_adu: Array
     background: npt.NDArray[np.float32]
     emitters: npt.NDArray[np.void]
+    spaced: npt.NDArray[np.bool_]
     frame_background: npt.NDArray[np.float32] | None = None
     expected: Array | None = None
 
@@ -153,7 +162,10 @@ def simulate_scene(
     else:
         margin = np.full(movies, float(s.margin_px))
     means = (photons, on_time_frames)
-    drawn = _blinking(rng, s, margin, density_per_um2, *means)
+    spaced = np.zeros(movies, bool)
+    if s.spaced_fraction > 0:
+        spaced = rng.random(movies) < s.spaced_fraction
+    drawn = _blinking(rng, s, margin, density_per_um2, *means, spaced=spaced)
     z = rng.uniform(s.z_range_nm[0], s.z_range_nm[1], drawn.x_px.shape)
     background = background_maps(
         rng,
@@ -191,6 +203,7 @@ def simulate_scene(
         shaped(exposure.adu),
         background,
         rows,
+        spaced,
         shaped(exposure.light),
         shaped(exposure.expected),
     )
@@ -215,6 +228,8 @@ def _blinking(
     density_per_um2: npt.NDArray[np.float64],
     photons: npt.NDArray[np.float64],
     on_time_frames: npt.NDArray[np.float64],
+    *,
+    spaced: npt.NDArray[np.bool_] | None = None,
 ) -> _Blinking:
     """Blinks in the field and its margin, which is (S,) px."""
     area_px = (s.height_px + 2 * margin_px) * (s.width_px + 2 * margin_px)
@@ -242,6 +257,12 @@ def _blinking(
         )
     blink, frame, light = bin_to_frames(blinks.start, blinks.on_time, blinks.flux)
     inside = (frame >= 0) & (frame < s.n_frames)
+    if spaced is not None and spaced.any():
+        distance = s.spaced_distance_px
+        frames = s.n_frames
+        inside &= apart(blinks, x, y, spaced, distance_px=distance, n_frames=frames)[
+            blink
+        ]
     blink, frame, light = blink[inside], frame[inside], light[inside]
     return _Blinking(x, y, blink, blinks.sample[blink], frame, light)
 

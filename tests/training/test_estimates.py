@@ -135,3 +135,14 @@ def test_the_gradient_is_the_same_on_average_and_less_noisy() -> None:
     scale = spread.numpy() / 0.05**2
     tolerance = 5 * np.concatenate([scale, 2 * scale * spread.numpy() / 0.05])
     np.testing.assert_allclose(ours, sampled, atol=float(tolerance.max() / draws**0.5))
+
+
+def test_movies_that_keep_apart_are_not_crowded() -> None:
+    sample = SampleSettings(density_per_um2=(2.0, 2.0), spaced_fraction=0.5)
+    one = recipe(sample=sample, loss=LossSettings(crowding_power=1.0))
+    batch = Simulator(one).batch(0)
+    assert batch.density_per_um2 is not None
+    assert set(batch.density_per_um2) == {0.0, 2.0}
+    weight = to_targets(batch, one).weight
+    assert weight is not None
+    np.testing.assert_allclose(np.unique(weight), [1 / 9, 1.0], rtol=1e-6)
