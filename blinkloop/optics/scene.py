@@ -162,7 +162,7 @@ def simulate_scene(
     else:
         margin = np.full(movies, float(s.margin_px))
     means = (photons, on_time_frames)
-    spaced = np.zeros(movies, bool)
+    spaced: npt.NDArray[np.bool_] = np.zeros(movies, bool)
     if s.spaced_fraction > 0:
         spaced = rng.random(movies) < s.spaced_fraction
     drawn = _blinking(rng, s, margin, density_per_um2, *means, spaced=spaced)
