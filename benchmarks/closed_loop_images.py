@@ -155,7 +155,9 @@ class Theirs:
     def step(self, number: int, image: Image) -> float:
         assert self._law is not None
         count = float((self.peaks(image) >= self._cut).sum())
-        return self._law.step(Counts(number, np.zeros((1, 1)), count, 0.0))
+        return self._law.step(
+            Counts(number, np.zeros((1, 1)), np.zeros((0, 2)), count, 0.0)
+        )
 
 
 def settings_of(session: Session, case: Case, seed: int) -> VirtualSettings:

@@ -89,12 +89,14 @@ class Ours(Held):
     def step(self, counts: Counts) -> float:
         self.now = counts.frame / FPS
         count = float(counts.blocks.sum())
+        found = np.zeros(len(counts.xy_px), LOCALIZATION_DTYPE)
+        found["x_px"], found["y_px"] = counts.xy_px.T
         result = FrameResult(
             index=counts.frame,
             timestamp_s=self.now,
             roi=Roi(0, 0, SIDE_PX, SIDE_PX),
             segment=0,
-            localizations=np.zeros(0, LOCALIZATION_DTYPE),
+            localizations=found,
             table_full=False,
             count_mean=count,
             count_variance=0.05 * count,

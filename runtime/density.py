@@ -6,7 +6,8 @@ neighbours, at most 1: adjacent pixels that share one emitter exclude each other
 sum p (1 - p) ignores. Measured, with `astigmatic-small`: squared errors of 0.6 to 1.2
 times that variance at 0.05 to 2 emitters per um^2, of 0.13 to 0.65 times sum p (1 - p).
 No threshold is involved, so the estimate works down to zero and does not saturate where
-spot counters do.
+spot counters do. What neighbours hide from it on a structured sample is put back
+(`density_overlap.py`).
 
 Design notes
 ------------
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
+from blinkloop.runtime.density_overlap import OVERLAP_PX, Overlap
 from blinkloop.runtime.records import FrameResult, Gap, Roi
 
 __all__ = [
@@ -58,6 +60,9 @@ class DensityEstimate:
         Largest density of any 8 x 8 px block, averaged over the frames kept.
     n_frames
         Frames kept in the average.
+    overlap
+        Emitters per emitter counted, at least 1: the densities of the whole region
+        contain it, the crowding does not.
     """
 
     index: int
@@ -68,6 +73,7 @@ class DensityEstimate:
     smoothed_sd_per_um2: float
     crowding_per_um2: float
     n_frames: int
+    overlap: float = 1.0
 
 
 _Blocks = npt.NDArray[np.float64]
@@ -117,6 +123,8 @@ class DensityEstimator:
     p_floor
         Probability the network never falls below (see `probability_floor`);
         subtracted per pixel.
+    overlap_px
+        How far an emitter hides others from the network; 0 = nothing is put back.
 
     Raises
     ------
@@ -132,6 +140,7 @@ class DensityEstimator:
         on_time_frames: float = 3.0,
         region: Roi | None = None,
         p_floor: float = 0.0,
+        overlap_px: float = OVERLAP_PX,
     ) -> None:
         if not (math.isfinite(pixel_size_nm) and pixel_size_nm > 0):
             raise InputError(
@@ -151,6 +160,11 @@ class DensityEstimator:
                 f"density: p_floor must lie in [0, 0.1), got {p_floor!r}; it is the "
                 f"network's smallest probability, sigmoid(-logit_clamp)"
             )
+        if not 0.0 <= overlap_px <= 8.0:
+            raise InputError(
+                f"density: overlap_px must lie in 0 .. 8, got {overlap_px!r}; it is "
+                f"how far an emitter hides others, about the SD of a spot"
+            )
         if region is not None and (region.width < 1 or region.height < 1):
             raise InputError(
                 f"density: the region of interest is empty, got {region.width} x "
@@ -161,6 +175,7 @@ class DensityEstimator:
         self._on_time_frames = float(on_time_frames)
         self._region = region
         self._p_floor = float(p_floor)
+        self._overlap = Overlap(on_time_frames, overlap_px) if overlap_px > 0 else None
         self._roi: Roi | None = None
         # Of the frames kept. Blocks are rows of a table, flat, used over and over.
         self._indices: deque[int] = deque()
@@ -168,6 +183,7 @@ class DensityEstimator:
         self._variances: deque[float] = deque()
         self._blocks: deque[_Blocks] = deque()
         self._spare: list[_Blocks] = []
+        self._field: Roi | None = None
         self._shape = (0, 0)
         self._weight: _Blocks = np.zeros(0)
         self._area_px = 0.0
@@ -202,6 +218,12 @@ class DensityEstimator:
         self._spare.extend(self._blocks)
         self._blocks.clear()
         self._sum.fill(0.0)
+        if self._overlap is not None:
+            self._overlap.reset()
+
+    def count_as_seen(self) -> None:
+        """Put nothing back any more: a number copied from the sample lacks it, too."""
+        self._overlap = None
 
     def gap(self, gap: Gap) -> None:
         """Frames are missing: what is older than the span before their end goes."""
@@ -273,18 +295,21 @@ class DensityEstimator:
         self, result: FrameResult, count: float, variance: float
     ) -> DensityEstimate:
         area = self._area_px * self._pixel_um2
+        factor = 1.0
         smoothed = smoothed_sd = crowding = math.nan
         n = len(self._counts)
         if n and area > 0:
             mean = math.fsum(self._counts) / n
             doubt = math.fsum(self._variances) / n
             n_eff = self._n_eff[n]
+            factor = self._hidden(result, mean)
             # Counting noise: variance of the rate of a Poisson process after
             # mean * n_eff events under Jeffreys' prior, so that an empty field has an
             # uncertainty too. The network sees the same emitter in successive frames,
             # so its doubt is taken to be as correlated as the emitters (upper bound).
-            smoothed = mean / area
+            smoothed = factor * mean / area
             smoothed_sd = math.sqrt((mean + 0.5 / n_eff + doubt) / n_eff) / area
+            smoothed_sd *= factor
             inside = self._sum if self._inside is None else self._sum.take(self._inside)
             # What was added and taken away again leaves rounding errors.
             most = max(float(np.maximum.reduce(inside)), 0.0) / n
@@ -292,13 +317,23 @@ class DensityEstimator:
         return DensityEstimate(
             index=result.index,
             timestamp_s=result.timestamp_s,
-            per_um2=count / area if area > 0 else math.nan,
-            sd_per_um2=math.sqrt(variance) / area if area > 0 else math.nan,
+            per_um2=factor * count / area if area > 0 else math.nan,
+            sd_per_um2=factor * math.sqrt(variance) / area if area > 0 else math.nan,
             smoothed_per_um2=smoothed,
             smoothed_sd_per_um2=smoothed_sd,
             crowding_per_um2=crowding,
             n_frames=n,
+            overlap=factor,
         )
+
+    def _hidden(self, result: FrameResult, mean: float) -> float:
+        """Emitters per emitter counted."""
+        overlap = self._overlap
+        if overlap is None:
+            return 1.0
+        found, field = result.localizations, self._field or result.roi
+        overlap.take(result.index, field, found["x_px"], found["y_px"])
+        return overlap.factor(mean)
 
     def _forget_before(self, index: int) -> None:
         indices = self._indices
@@ -317,6 +352,7 @@ class DensityEstimator:
         self.reset()
         self._spare.clear()
         self._roi = roi
+        self._field = _common(roi, self._region)
         region = self._region if self._region is not None else roi
         rows = _overlap(roi.y, roi.height, region.y, region.height)
         columns = _overlap(roi.x, roi.width, region.x, region.width)
@@ -333,6 +369,16 @@ class DensityEstimator:
         self._whole_px = min(float(BLOCK_PX**2), float(block_px.sum()))
         self._sum = np.zeros(block_px.size)
         self._finite = np.zeros(block_px.size, np.bool_)
+
+
+def _common(roi: Roi, region: Roi | None) -> Roi | None:
+    """The part of the region that is on the image; None when there is none."""
+    if region is None:
+        return roi
+    x, y = max(roi.x, region.x), max(roi.y, region.y)
+    width = min(roi.x + roi.width, region.x + region.width) - x
+    height = min(roi.y + roi.height, region.y + region.height) - y
+    return Roi(x, y, width, height) if width > 0 and height > 0 else None
 
 
 def _sizes(length: int) -> npt.NDArray[np.float64]:

@@ -157,9 +157,11 @@ class FeedbackLoop:
         """Hold what there is now: the target becomes the next full average.
 
         Until then nothing is decided. Called before `start`, the laser is left as it
-        is instead of being set to the start power.
+        is instead of being set to the start power. The number is held as it is
+        counted: what neighbours hide is hidden before and after.
         """
         self._copying = True
+        self._estimator.count_as_seen()
 
     def gap(self, gap: Gap) -> None:
         """Frames are missing."""
@@ -209,13 +211,14 @@ class FeedbackLoop:
         settled = settling_frame(density, target, window_frames=window)
         power = rows["power"][np.isfinite(rows["power"])]
         crowding = rows["crowding_per_um2"][np.isfinite(rows["crowding_per_um2"])]
-        guard = self._guard
+        guard, last = self._guard, self._estimate
         return {
             "feedback_mode": self.mode,
             "density_target_per_um2": target,
             "density_achieved_per_um2": mean_of_last_third(density),
             "crowding_max_per_um2": float(crowding.max()) if crowding.size else None,
             "density_not_finite": self._not_finite,
+            "density_overlap": None if last is None else last.overlap,
             "density_settled_frame": (
                 None if settled is None else int(rows["frame"][settled])
             ),

@@ -28,7 +28,8 @@ from closed_loop_sample import (
 
 def counts(share: float, frame: int = 0, gone: float = 0.0) -> Counts:
     """A frame with that share of the wanted number."""
-    return Counts(frame, np.full((16, 16), share * WANTED / 256), gone, 77.0)
+    blocks = np.full((16, 16), share * WANTED / 256)
+    return Counts(frame, blocks, np.zeros((0, 2)), gone, 77.0)
 
 
 def test_htsmlm_by_hand() -> None:

@@ -1,0 +1,207 @@
+"""Emitters hidden by others nearby: what a count misses on a structured sample.
+
+Two emitters that are on in the same frame closer than the network can tell apart are
+counted as about one. A network trained on emitters that lie anywhere allows for the
+pairs that chance gives there, so its count is right on an even sample and too low on
+lines, rings and clusters. How often that happens can be seen: **detections of other
+frames** show where the emitters sit, without hiding each other. With s the share of
+them that lies around a detection (weighed by how surely an emitter there would be
+hidden) and N the emitters counted per frame, q = s N more are expected in the same
+place at the same time. Arrivals that pile up like that are Poisson; of mu of them
+1 - exp(-mu) are seen (dead time of photon counters: Feller 1948), so that the truth is
+
+    F(q) = -ln(1 - q) / q
+
+times what is seen. The same for emitters spread evenly over the neighbourhood (24 px)
+is what the network allows for; the count is multiplied by the ratio of the two, never
+by less than 1: a laser is never driven higher by this.
+
+Design notes
+------------
+Places are told by detections alone, as a share: neither the density of the moment nor
+the network's missed emitters matter. Emitters stay on for some frames, so detections
+enter the map of places only `lag` frames later, and one frame per on-time is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from blinkloop.runtime.records import Roi
+
+__all__ = ["OVERLAP_PX", "Overlap", "piled_up"]
+
+OVERLAP_PX = 1.5
+"""An emitter at distance d from another is hidden with exp(-d^2 / (2 OVERLAP_PX^2)):
+mean of three bundled networks on even samples (1.34 to 1.61; docs/feedback.md), close
+to the SD of a spot."""
+
+_LARGEST_FACTOR = 2.0
+_LARGEST_SHARE = 0.9
+_BINS_PER_PX = 2
+_NEIGHBOURHOOD_PX = 8
+"""Three of them across: what is even over 24 px the network allows for."""
+_LAG_ON_TIMES = 5.0
+_KEPT = 1000
+"""Frames in the map after which the older ones count half."""
+_FIRST = 5
+"""Frames in the map before it says anything."""
+_MOST_DETECTIONS = 100
+
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.intp]
+
+
+def piled_up(seen: float) -> float:
+    """Emitters per emitter counted, when `seen` of them are expected in one place.
+
+    -ln(1 - q) / q; 1 for none, growing without limit towards q = 1 (cut off at 0.9).
+    """
+    q = min(max(seen, 0.0), _LARGEST_SHARE)
+    return -math.log1p(-q) / q if q > 1e-9 else 1.0
+
+
+class Overlap:
+    """Learns from detections by how much the counts are too low.
+
+    Parameters
+    ----------
+    on_time_frames
+        Mean on-time of the emitters, frames.
+    overlap_px
+        How far an emitter hides others (see `OVERLAP_PX`), px.
+    """
+
+    def __init__(self, on_time_frames: float, overlap_px: float = OVERLAP_PX) -> None:
+        self._every = max(round(on_time_frames), 1)
+        self._lag = max(math.ceil(_LAG_ON_TIMES * on_time_frames), 1)
+        reach = math.ceil(2.5 * overlap_px * _BINS_PER_PX)
+        step = np.arange(-reach, reach + 1)
+        d2 = step[:, None] ** 2 + step[None, :] ** 2
+        self._kernel = np.exp(-d2 / (2 * (overlap_px * _BINS_PER_PX) ** 2)).ravel()
+        self._hidden_px = float(self._kernel.sum()) / _BINS_PER_PX**2
+        self._reach, self._steps = reach, step
+        self._roi: Roi | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing is known of the sample."""
+        self._roi = None
+        self._waiting: deque[tuple[int, _Ints, _Ints]] = deque()
+        self._last: int | None = None
+        self._frames = self._total = 0.0
+        self._near = self._around = self._tests = 0.0
+
+    def take(self, index: int, roi: Roi, x_px: _Floats, y_px: _Floats) -> None:
+        """Detections of a frame, in pixels of the chip.
+
+        Parameters
+        ----------
+        index
+            Number of the frame; frames in between are skipped.
+        roi
+            Image that they were found in.
+        x_px, y_px
+            (n,) positions; those off the image are left out.
+        """
+        last = self._last
+        if last is not None and 0 <= index - last < self._every:
+            return
+        if roi != self._roi or (last is not None and index < last):
+            self._start(roi)
+        self._last = index
+        x, y = np.asarray(x_px) - roi.x + 0.5, np.asarray(y_px) - roi.y + 0.5
+        on = (x >= 0) & (x < roi.width) & (y >= 0) & (y < roi.height)
+        x, y = x[on], y[on]
+        if x.size > _MOST_DETECTIONS:
+            some = np.linspace(0, x.size - 1, _MOST_DETECTIONS).astype(np.intp)
+            x, y = x[some], y[some]
+        while self._waiting and self._waiting[0][0] <= index - self._lag:
+            self._place(*self._waiting.popleft()[1:])
+        fine = self._fine_of(x, y)
+        coarse = self._coarse_of(x, y)
+        if self._frames >= _FIRST and x.size:
+            self._near += float(self._map.take(fine).sum())
+            self._around += float(self._coarse.take(coarse).sum())
+            self._tests += x.size * self._total
+        self._waiting.append((index, fine, coarse))
+
+    def factor(self, count: float) -> float:
+        """Emitters per emitter counted; at least 1, at most 2.
+
+        Parameters
+        ----------
+        count
+            Emitters counted per frame, over the whole image.
+        """
+        if self._tests <= 0 or not count > 0:
+            return 1.0
+        near = self._near / self._tests * count
+        around = self._around / self._tests * count
+        ratio = piled_up(near) / piled_up(around)
+        return min(max(ratio, 1.0), _LARGEST_FACTOR)
+
+    def _start(self, roi: Roi) -> None:
+        self.reset()
+        self._roi = roi
+        r = self._reach
+        height, width = roi.height * _BINS_PER_PX, roi.width * _BINS_PER_PX
+        # A margin all around, so that what reaches over the edge needs no rule.
+        self._width = width + 2 * r
+        self._map = np.zeros((height + 2 * r) * self._width)
+        around = self._steps[:, None] * self._width + self._steps[None, :]
+        self._footprint = around.ravel()
+        size = _NEIGHBOURHOOD_PX
+        rows, columns = -(-roi.height // size), -(-roi.width // size)
+        self._columns = columns + 2
+        self._coarse = np.zeros((rows + 2) * self._columns)
+        step = np.arange(-1, 2)
+        self._nine = (step[:, None] * self._columns + step[None, :]).ravel()
+        # Pixels of the image within the nine.
+        tall = np.array([_within(k, roi.height) for k in range(-1, rows + 1)])
+        wide = np.array([_within(k, roi.width) for k in range(-1, columns + 1)])
+        px = np.maximum(np.outer(tall, wide).ravel(), 1.0)
+        self._per_px = self._hidden_px / px
+
+    def _fine_of(self, x: _Floats, y: _Floats) -> _Ints:
+        column = (x * _BINS_PER_PX).astype(np.intp) + self._reach
+        row = (y * _BINS_PER_PX).astype(np.intp) + self._reach
+        return row * self._width + column
+
+    def _coarse_of(self, x: _Floats, y: _Floats) -> _Ints:
+        column = (x // _NEIGHBOURHOOD_PX).astype(np.intp) + 1
+        row = (y // _NEIGHBOURHOOD_PX).astype(np.intp) + 1
+        return row * self._columns + column
+
+    def _place(self, fine: _Ints, coarse: _Ints) -> None:
+        """A frame enters the map."""
+        if self._frames >= 2 * _KEPT:
+            self._map *= 0.5
+            self._coarse *= 0.5
+            self._frames, self._total = 0.5 * self._frames, 0.5 * self._total
+            self._near, self._around = 0.25 * self._near, 0.25 * self._around
+            self._tests *= 0.25
+        np.add.at(
+            self._map,
+            (fine[:, None] + self._footprint).ravel(),
+            np.tile(self._kernel, fine.size),
+        )
+        # Divided by the area where it is looked up, so that nine sums are a density.
+        np.add.at(
+            self._coarse,
+            (coarse[:, None] + self._nine).ravel(),
+            self._per_px[coarse[:, None] + self._nine].ravel(),
+        )
+        self._frames += 1
+        self._total += fine.size
+
+
+def _within(block: int, length: int) -> float:
+    """Pixels of an axis within the three blocks around that one."""
+    size = _NEIGHBOURHOOD_PX
+    low, high = max((block - 1) * size, 0), min((block + 2) * size, length)
+    return float(max(high - low, 0))

@@ -1,0 +1,172 @@
+"""What neighbours hide: put back on simulated samples, nothing made up on even ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from feedback_doubles import result
+from numpy.testing import assert_allclose
+
+from blinkloop.errors import InputError
+from blinkloop.runtime import density_overlap
+from blinkloop.runtime.density import DensityEstimator
+from blinkloop.runtime.density_overlap import OVERLAP_PX, Overlap, piled_up
+from blinkloop.runtime.records import FrameResult, Roi
+from blinkloop.schema import LOCALIZATION_DTYPE
+
+ODD = Roi(7, 300, 97, 61)
+"""Not square, not a multiple of anything, far from the chip's corner."""
+
+Points = npt.NDArray[np.float64]
+
+
+def found(index: int, xy_px: Points, count: float, roi: Roi = ODD) -> FrameResult:
+    """A frame with those detections."""
+    table = np.zeros(len(xy_px), LOCALIZATION_DTYPE)
+    table["x_px"], table["y_px"] = np.reshape(xy_px, (-1, 2)).T
+    frame = result(index, count, 0.0, roi=roi)
+    return dataclasses.replace(frame, localizations=table)
+
+
+def even(n: int, rng: np.random.Generator, roi: Roi = ODD) -> Points:
+    low = np.array([roi.x - 0.5, roi.y - 0.5])
+    return low + rng.random((n, 2)) * [roi.width, roi.height]
+
+
+def factor_after(frames: list[Points], roi: Roi = ODD, on_time: float = 1.0) -> float:
+    estimator = DensityEstimator(100.0, average_frames=10, on_time_frames=on_time)
+    for index, xy in enumerate(frames):
+        got = estimator.update(found(index, xy, float(len(xy)), roi))
+    return got.overlap
+
+
+def test_piled_up_is_the_inverse_of_what_is_seen() -> None:
+    for truth in (1e-6, 0.1, 1.0, 2.0):
+        assert_allclose(piled_up(1 - math.exp(-truth)), truth / (1 - math.exp(-truth)))
+    assert piled_up(0.0) == piled_up(-1.0) == 1.0
+    assert piled_up(5.0) == piled_up(0.9) < 3.0
+
+
+@pytest.mark.parametrize("per_frame", [3, 30, 200])
+def test_even_sample_is_left_alone(per_frame: int) -> None:
+    rng = np.random.default_rng(per_frame)
+    frames = [even(rng.poisson(per_frame), rng) for _ in range(300)]
+    assert 1.0 <= factor_after(frames) < 1.012
+
+
+@pytest.mark.parametrize("mean_on", [0.2, 0.5, 1.0])
+def test_places_seen_once_when_several_are_on(mean_on: float) -> None:
+    """Emitters in the same place: of a Poisson number one is seen."""
+    rng = np.random.default_rng(5)
+    places = np.array(
+        [[x, y] for x in (20.0, 50.0, 80.0) for y in (312.0, 336.0)], np.float64
+    )
+    places += rng.random(places.shape)
+    overlap, seen = Overlap(1.0), 1 - math.exp(-mean_on)
+    for index in range(600):
+        on = rng.random(len(places)) < seen
+        xy = places[on] + rng.normal(0, 0.1, (on.sum(), 2))
+        overlap.take(index, ODD, *xy.T)
+    # What the network allows for in a place as dense as the neighbourhood.
+    box_px = 24.0 * 24.0
+    hidden_px = 2 * math.pi * OVERLAP_PX**2
+    allowed = piled_up(seen * hidden_px / box_px)
+    got = overlap.factor(len(places) * seen)
+    assert_allclose(got, mean_on / seen / allowed, rtol=0.03)
+
+
+def test_a_dense_half_is_even_in_itself() -> None:
+    rng = np.random.default_rng(2)
+    half = Roi(ODD.x, ODD.y, ODD.width // 2, ODD.height)
+    frames = [even(60, rng, half) for _ in range(200)]
+    assert 1.0 <= factor_after(frames) < 1.02
+
+
+def test_one_long_blink_is_no_crowd() -> None:
+    """An emitter that stays on for six frames is not its own neighbour."""
+    rng = np.random.default_rng(4)
+    frames: list[Points] = []
+    for _ in range(9):
+        frames += [even(8, rng)] * 6
+    assert 1.0 <= factor_after(frames, on_time=2.0) < 1.02
+
+
+def test_density_and_its_sd_are_raised_alike() -> None:
+    rng = np.random.default_rng(5)
+    places = even(6, rng)
+    plain = DensityEstimator(100.0, on_time_frames=1.0, overlap_px=0.0)
+    full = DensityEstimator(100.0, on_time_frames=1.0)
+    for index in range(200):
+        frame = found(index, places[rng.random(6) < 0.6], 3.6)
+        before, after = plain.update(frame), full.update(frame)
+    assert before.overlap == 1.0
+    assert after.overlap > 1.2
+    for name in ("per_um2", "smoothed_per_um2", "sd_per_um2", "smoothed_sd_per_um2"):
+        assert_allclose(
+            getattr(after, name), after.overlap * getattr(before, name), rtol=1e-12
+        )
+    assert after.crowding_per_um2 == before.crowding_per_um2
+
+
+def test_a_copied_number_is_held_as_it_is_counted() -> None:
+    estimator = DensityEstimator(100.0, on_time_frames=1.0)
+    crowd, roi = np.full((3, 2), 310.0), Roi(300, 300, 40, 40)
+    for index in range(50):
+        got = estimator.update(found(index, crowd, 3.0, roi))
+    assert got.overlap > 1.2
+    estimator.count_as_seen()
+    assert estimator.update(found(50, crowd, 3.0, roi)).overlap == 1.0
+
+
+def test_only_the_region_is_looked_at() -> None:
+    region = Roi(ODD.x, ODD.y, 40, ODD.height)
+    estimator = DensityEstimator(100.0, on_time_frames=1.0, region=region)
+    rng = np.random.default_rng(0)
+    crowd = np.full((3, 2), [90.0, 330.0])  # on the image, off the region
+    for index in range(200):
+        xy = np.concatenate([even(6, rng, region), crowd])
+        got = estimator.update(found(index, xy, 9.0))
+    assert got.overlap < 1.02
+    off = DensityEstimator(100.0, region=Roi(5000, 5000, 9, 9))
+    assert off.update(found(0, crowd, 3.0)).overlap == 1.0
+
+
+def test_nothing_odd_breaks_it() -> None:
+    """No detections, positions off the image or not finite, gaps, a new image."""
+    estimator = DensityEstimator(100.0, on_time_frames=1.0)
+    odd = np.array([[np.nan, 310.0], [-1e9, 310.0], [20.0, np.inf], [103.4, 360.4]])
+    for index in (0, 1, 2, 900, 901, 902, 903, 904, 905, 906):
+        got = estimator.update(found(index, odd if index % 2 else odd[:0], 1.0))
+        assert 1.0 <= got.overlap <= 2.0
+    one = Roi(0, 0, 1, 1)
+    for index in range(907, 940):
+        got = estimator.update(found(index, np.zeros((2, 2)), 2.0, one))
+        assert 1.0 <= got.overlap <= 2.0
+    assert estimator.update(found(3, odd, 1.0)).overlap == 1.0  # started anew
+    estimator.update(found(4, odd, math.nan))
+
+
+def test_old_places_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(density_overlap, "_KEPT", 100)
+    rng = np.random.default_rng(1)
+    overlap = Overlap(1.0)
+    for index in range(200):
+        overlap.take(index, ODD, np.full(9, 30.0), np.full(9, 330.0))
+    crowded = overlap.factor(9.0)
+    for index in range(200, 1400):
+        overlap.take(index, ODD, *even(30, rng).T)
+    assert crowded == 2.0
+    assert overlap.factor(30.0) < 1.02
+    overlap.reset()
+    assert overlap.factor(30.0) == 1.0
+
+
+def test_reach_has_limits() -> None:
+    with pytest.raises(InputError, match="overlap_px"):
+        DensityEstimator(100.0, overlap_px=-1.0)
+    with pytest.raises(InputError, match="overlap_px"):
+        DensityEstimator(100.0, overlap_px=math.nan)
