@@ -164,7 +164,7 @@ def simulate_scene(
     means = (photons, on_time_frames)
     spaced: npt.NDArray[np.bool_] = np.zeros(movies, bool)
     if s.spaced_fraction > 0:
-        spaced = rng.random(movies) < s.spaced_fraction
+        spaced = np.less(rng.random(movies), s.spaced_fraction)
     drawn = _blinking(rng, s, margin, density_per_um2, *means, spaced=spaced)
     z = rng.uniform(s.z_range_nm[0], s.z_range_nm[1], drawn.x_px.shape)
     background = background_maps(
