@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from blinkloop.errors import InputError
 from blinkloop.runtime.accounting import Ledger
+from blinkloop.runtime.call_length import CallLength
 from blinkloop.runtime.handover import Batch, Handover
 from blinkloop.runtime.latency import LatencyMeter
 from blinkloop.runtime.observing import ObserverGroup
@@ -27,9 +28,6 @@ from blinkloop.runtime.sinks.writer import SinkWriter
 __all__ = ["Analysis"]
 
 _POLL_S = 0.05
-_LEAST_BATCH = 4
-"""When the analysis is behind each call begins after a gap: with fewer frames most
-would have no neighbours for context, and flushing would cost as much as they do."""
 _SOURCE_END_S = 2.0
 
 
@@ -100,9 +98,12 @@ class Analysis:
     def _loop(self, handover: Handover, started_s: float) -> None:
         # One slot stays with the camera, or it could only drop what comes in.
         most = min(self._settings.max_batch, max(handover.capacity - 1, 1))
-        size = most
+        settings = self._settings
+        length = CallLength(
+            most, settings.call_s, handover.capacity, waits=settings.wait
+        )
         while not self._control.abort.is_set():
-            batch = handover.take(size, _POLL_S)
+            batch = handover.take(length.frames(handover.fill), _POLL_S)
             if batch is None:
                 if not self._watch(handover.last_put_s or started_s):
                     return
@@ -114,10 +115,7 @@ class Analysis:
                 batch.release()
             took_s = time.perf_counter() - began_s
             self.slowest_s = max(self.slowest_s, took_s)
-            # Doubled at most: the first call is slow for reasons of its own.
-            if batch.frames and took_s > 0:
-                wanted = len(batch.frames) * self._settings.call_s / took_s
-                size = min(most, max(_LEAST_BATCH, min(2 * size, int(wanted))))
+            length.took(len(batch.frames), took_s)
             if batch.last:
                 if batch.error is not None:
                     self._control.fail("camera", batch.error)

@@ -36,6 +36,8 @@ class HotPixelShare:
 
     def __init__(self, pixel_size_nm: float) -> None:
         self._um2 = (pixel_size_nm / 1e3) ** 2
+        # NumPy imports what the search needs at its first call: 40 ms, not in a run.
+        find_hot_pixels([])
         self._hot: HotPixels | None = None
         self._zone: npt.NDArray[np.int8] = np.zeros((0, 0), np.int8)
         self._roi: Roi | None = None

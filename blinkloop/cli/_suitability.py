@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ _TOGETHER = 16
 """Frames whose localizations are counted at once: NumPy's calls cost more than rows."""
 _TOGETHER_AT_FIRST = 64
 """Until the hot pixels are known, for which frames with pixels are needed."""
+_LOOKS = 2
+"""Frames looked at per result: those that waited for the hot pixels are many."""
 
 
 class PixelTap:
@@ -139,6 +141,7 @@ class Suitability:
         self._feedback, self._mask = feedback, mask
         self._waiting: list[FrameResult] = []
         self._first: list[tuple[npt.NDArray[Any], FrameResult]] = []
+        self._unseen: deque[tuple[npt.NDArray[Any], FrameResult]] = deque()
         self._hot = HotPixelShare(camera.pixel_size_nm)
         self._camera = Camera(camera)
         self._range = TrainingRangeCheck(card, camera)
@@ -158,11 +161,12 @@ class Suitability:
             if pixels is None:
                 pass
             elif self._hot.known:
-                self._look(pixels, result)
+                self._unseen.append((pixels, result))
             else:
                 self._first.append((pixels, result))
                 if self._hot.enough([pixels for pixels, _ in self._first]):
                     self._seek()
+            self._look(_LOOKS)
             enough = _TOGETHER if self._hot.known else _TOGETHER_AT_FIRST
             if len(self._waiting) >= enough:
                 self._count()
@@ -180,7 +184,7 @@ class Suitability:
 
     def warnings(self) -> list[str]:
         """What lies outside, one line each; empty when the data suit the model."""
-        self._count()
+        self._catch_up()
         hot = self._hot.warning(feedback=self._feedback)
         found = [] if hot is None or self._mask is not None else [hot]
         found += [
@@ -195,7 +199,7 @@ class Suitability:
 
     def facts(self) -> dict[str, Any]:
         """The numbers behind the warnings, for the JSON."""
-        self._count()
+        self._catch_up()
         facts: dict[str, Any] = dict(self._range.report().facts)
         if self._psf is not None:
             agreement = self._psf.result()
@@ -203,25 +207,31 @@ class Suitability:
             facts["psf_patches"] = agreement.patches
         return {**facts, **self._hot.facts()}
 
+    def _catch_up(self) -> None:
+        """Take in all that waits."""
+        self._count()
+        self._look(len(self._unseen))
+
     def _seek(self) -> None:
-        """Find the hot pixels of the first frames, then look at these frames."""
+        """Find the hot pixels of the first frames; these can be looked at then."""
         first, self._first = self._first, []
         if self._hot.known:
             return
         roi = first[0][1].roi if first else None
         self._hot.seek([pixels for pixels, _ in first], self._tap.kept_origin, roi)
-        for pixels, result in first:
-            self._look(pixels, result)
+        self._unseen.extend(first)
 
-    def _look(self, pixels: npt.NDArray[Any], result: FrameResult) -> None:
-        """Compare the pixels of a frame and what was found in it."""
-        pixels = self._hot.repaired(pixels, result.roi)
-        photons = self._camera.backward(pixels.astype(np.float32))
-        self._range.add_pixels(pixels, photons)
-        if self._psf is not None and not self._psf.enough:
-            rows = result.localizations
-            rows = rows[~self._hot.touched(rows, result.roi)]
-            self._psf.add(photons, rows, origin=self._tap.kept_origin)
+    def _look(self, most: int) -> None:
+        """Compare the pixels of some frames and what was found in them."""
+        for _ in range(min(most, len(self._unseen))):
+            pixels, result = self._unseen.popleft()
+            pixels = self._hot.repaired(pixels, result.roi)
+            photons = self._camera.backward(pixels.astype(np.float32))
+            self._range.add_pixels(pixels, photons)
+            if self._psf is not None and not self._psf.enough:
+                rows = result.localizations
+                rows = rows[~self._hot.touched(rows, result.roi)]
+                self._psf.add(photons, rows, origin=self._tap.kept_origin)
 
     def _count(self) -> None:
         """Take in the localizations that wait; all are of one region."""

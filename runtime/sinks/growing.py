@@ -52,6 +52,8 @@ class GrowingColumns:
         arrays hold beyond is overwritten.
     units
         Unit of a column, kept as its attribute.
+    pause_s
+        Rest after each column, until `finish`: what waits for the processor is let by.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class GrowingColumns:
         kept: int | None = None,
         tail: npt.NDArray[np.void] | None = None,
         units: dict[str, str] | None = None,
+        pause_s: float = 0.0,
     ) -> None:
         names = dtype.names or ()
         self._folder = folder
         self._chunk = chunk
+        self._pause_s = pause_s
         self._buffer = np.empty(chunk, dtype)
         self._base = 0
         self._used = 0
@@ -131,6 +135,7 @@ class GrowingColumns:
 
     def finish(self) -> None:
         """Write what is left and cut the arrays to their true length."""
+        self._pause_s = 0.0
         self.flush()
         self._resize(len(self))
         if self._used:
@@ -153,6 +158,8 @@ class GrowingColumns:
             column = self._buffer[name].copy()
             write = self._files[name].write
             retry_refused(partial(write, self._base // self._chunk, column))
+            if self._pause_s:
+                time.sleep(self._pause_s)
         self._dirty = False
 
     def _resize(self, length: int) -> None:

@@ -99,3 +99,34 @@ def test_pixels_that_wait_take_little_memory(
     assert there == list(range(90 - kept, 90))
     for index in there:
         np.testing.assert_array_equal(np.unique(found[index]), [index])
+
+
+class Pixels(NoPixels):
+    """A tap that kept all."""
+
+    def take(self, index: int) -> Any:
+        """Noise."""
+        return np.random.default_rng(index).integers(90, 110, (13, 21), np.uint16)
+
+
+def test_frames_that_waited_for_the_hot_pixels_are_looked_at_a_few_at_a_time(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, roi = np.random.default_rng(5), Roi(0, 0, 21, 13)
+    watched: Any = Suitability(session, Pixels())  # type: ignore[arg-type]
+    looked: list[int] = []
+    monkeypatch.setattr(
+        watched._range, "add_pixels", lambda pixels, photons: looked.append(1)
+    )
+    counts = []
+    for number in range(40):
+        watched.observe([make_result(number, roi, rng)])
+        counts.append(len(looked))
+    assert counts[:15] == [0] * 15
+    # From the 16th on; the frame's own and one that waited.
+    assert counts[15:30] == list(range(2, 32, 2))
+    assert np.diff(counts).max() == 2
+    assert counts[-1] == 40
+    watched.observe([make_result(n, roi, rng) for n in range(40, 43)])
+    watched.facts()
+    assert len(looked) == 43

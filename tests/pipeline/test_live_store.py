@@ -338,3 +338,22 @@ def test_a_run_that_does_not_begin_leaves_the_name_free(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="no camera"):
         Pipeline(source, DoubleLocalizer(), [resumed]).run()
     assert len(read_live_store(path)) == 3
+
+
+def test_a_live_run_rests_between_columns_but_not_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(growing.time, "sleep", rests.append)
+    store = LiveStore(tmp_path / "a.zarr", pause_s=0.002)
+    store.open({})
+    store.write([make_result(1), make_result(2)])
+    store.flush()
+    columns = len(LOCALIZATION_DTYPE) + len(layout.FRAME_DTYPE)
+    assert rests == [0.002] * columns
+    store.flush()  # nothing new
+    store.write([make_result(3)])
+    store.close({})
+    assert len(rests) == columns
+    assert_rows_equal(read_live_store(tmp_path / "a.zarr").data, rows_of([1, 2, 3]))
+    assert LiveStore(tmp_path / "b.zarr")._pause_s == 0
