@@ -66,6 +66,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "all emitters alike": {"loss": {"crowding_power": 0.0}},
     "dense frames count less": {"loss": {"crowding_power": 1.0}},
     "best estimates in place of the truth": {"loss": {"rao_blackwell": True}},
+    "best estimates, some movies spaced": {
+        "loss": {"rao_blackwell": True},
+        "sample": {"spaced_fraction": 0.3},
+    },
+    "as it is": {},
     "one camera, narrow ranges": {
         "sample": {
             "photons": (2500.0, 10000.0),
