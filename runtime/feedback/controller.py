@@ -143,6 +143,7 @@ class FeedbackController:
             self._test = StepTest(s.max_power, s.update_frames, s.settling_frames)
         self._updates_at_max = 0
         self._frames = self._seen = 0
+        self._sd = 0.0
         self._past: deque[tuple[float, DensityEstimate]] = deque(
             maxlen=math.ceil(_NEGATIVE_FRAMES / s.update_frames)
         )
@@ -225,6 +226,7 @@ class FeedbackController:
         sd = estimate.smoothed_sd_per_um2 / max(self._target, density)
         if self._crowding:
             sd = max(sd, _CROWDING_SD)  # that of the mean is much too good for it
+        self._sd = sd
         self._sample.take(
             density,
             sd,
@@ -236,11 +238,16 @@ class FeedbackController:
     def _move(self) -> float:
         """Change of ln power to what gives the target while the next command holds.
 
-        While the delay is in doubt and that matters, less than the whole way.
+        While the delay is in doubt and that matters, less than the whole way; upwards
+        no further than the largest gain that is still credible allows.
         """
-        gain, sd = self._sample.log_gain_ahead()
+        gain, doubt, largest = self._sample.log_gain_ahead()
         move = math.log(self._target) - gain - self._log_power
-        return math.copysign(max(abs(move) - max(sd - _DOUBT, 0.0), 0.0), move)
+        less = max(doubt - _DOUBT, 0.0)
+        if move > 0:
+            # What noise alone makes of the difference does not count.
+            less = max(less, largest - gain - max(0.5 * self._sd, _DOUBT))
+        return math.copysign(max(abs(move) - less, 0.0), move)
 
     def _tune(self, test: StepTest, estimate: DensityEstimate) -> ControlDecision:
         sd, before = estimate.smoothed_sd_per_um2, self.power

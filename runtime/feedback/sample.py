@@ -26,6 +26,9 @@ _KEPT_PER_UPDATE = 1.0 - 1.0 / 100.0
 """Older evidence is forgotten: a delay may change with the load."""
 _INDEPENDENT = 0.5
 """Share of the evidence that counts: averages share emitters with those before them."""
+_CREDIBLE = 4.5
+"""Log-likelihood below that of the best (3 SD of one number) up to which a delay is
+still credible."""
 _LARGEST_SURPRISE = 3.0
 """In SD: what is more is the sample's doing, and says as much against each delay."""
 
@@ -123,8 +126,11 @@ class Sample:
             evidence.append(before * _KEPT_PER_UPDATE - 0.5 * measure * measure)
         self._evidence = evidence
 
-    def log_gain_ahead(self) -> tuple[float, float]:
-        """Expected ln gain while the next command holds, and its SD over the delays."""
+    def log_gain_ahead(self) -> tuple[float, float, float]:
+        """Expected ln gain while the next command holds.
+
+        Its mean and SD over the delays, and the largest under a credible delay.
+        """
         scores = self._scores()
         best, exp = max(scores), math.exp
         weights = [exp(score - best) for score in scores]
@@ -135,7 +141,11 @@ class Sample:
         total = sum(weights)
         mean = sum(map(mul, weights, gains)) / total
         squares = [(gain - mean) ** 2 for gain in gains]
-        return mean, math.sqrt(sum(map(mul, weights, squares)) / total)
+        least = best - _CREDIBLE
+        largest = max(
+            gain for gain, score in zip(gains, scores, strict=True) if score >= least
+        )
+        return mean, math.sqrt(sum(map(mul, weights, squares)) / total), largest
 
     def _scores(self) -> list[float]:
         """Of each delay: the larger, the likelier."""

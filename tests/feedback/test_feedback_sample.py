@@ -171,6 +171,27 @@ def test_light_that_the_laser_did_not_make_teaches_nothing() -> None:
     assert_allclose(sample.log_gain_ahead()[0], math.log(0.5), atol=0.01)
 
 
+def test_largest_credible_gain_holds_a_rise_back() -> None:
+    """Power up, answer not there yet: a long delay would explain that."""
+    sample = Sample(3.0, (0, 50), lambda delay: GainFollower(0.4, 0.0, 10))
+    sample.reset(1.0)
+    for update in range(5):
+        for index in range(10 * update, 10 * update + 10):
+            sample.advance(index)
+        sample.take(0.5, 0.3, 10, least=1e-3, scale=1.0)
+        sample.command(2.0)
+    mean, _, largest = sample.log_gain_ahead()
+    assert_allclose(largest, math.log(0.5), atol=0.05)  # of the long one
+    assert mean < largest
+    # Far beyond noise: the delay of 0 has proven wrong, and no longer counts.
+    for update in range(5, 30):
+        for index in range(10 * update, 10 * update + 10):
+            sample.advance(index)
+        sample.take(0.5 if update < 10 else 1.0, 0.03, 10, least=1e-3, scale=1.0)
+    mean, sd, largest = sample.log_gain_ahead()
+    assert largest - mean < 0.02
+
+
 def settings(**changes: object) -> ControllerSettings:
     base = {"target_per_um2": 0.5, "start_power": 1.0, "max_power": 10.0}
     return ControllerSettings.model_validate({**base, **changes})
