@@ -188,7 +188,7 @@ def test_largest_credible_gain_holds_a_rise_back() -> None:
         for index in range(10 * update, 10 * update + 10):
             sample.advance(index)
         sample.take(0.5 if update < 10 else 1.0, 0.03, 10, least=1e-3, scale=1.0)
-    mean, sd, largest = sample.log_gain_ahead()
+    mean, _, largest = sample.log_gain_ahead()
     assert largest - mean < 0.02
 
 
