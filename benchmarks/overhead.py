@@ -40,8 +40,11 @@ from blinkloop.runtime import (
 from blinkloop.runtime.pipeline import Pipeline
 from blinkloop.runtime.records import Frame, FrameResult, Gap, Roi
 from blinkloop.runtime.sinks import EventLog
+from blinkloop.runtime.steady import steady
 from blinkloop.schema import DETECTION_COLUMNS
 
+_STORE_PAUSE_S = 0.003
+"""As in a live run; see `blinkloop.cli._live`."""
 _WALK_BYTES = 8 << 20
 """Several times the second-level cache of a core."""
 
@@ -214,13 +217,14 @@ def measure(
             camera,
             StreamLocalizer(model, backend),
             [
-                LiveStore(Path(folder) / "overhead.zarr"),
+                LiveStore(Path(folder) / "overhead.zarr", pause_s=_STORE_PAUSE_S),
                 EventLog(Path(folder) / "events.csv"),
             ],
             [loop, arrivals],
         )
         cpu_s = time.process_time()
-        report = pipeline.run()
+        with steady():
+            report = pipeline.run()
         cpu_s = time.process_time() - cpu_s - sum(backend.took_s)
     # A result is complete with the next frame: the last one came with the flush.
     network_s = np.array(backend.took_s)

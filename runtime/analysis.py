@@ -146,16 +146,17 @@ class Analysis:
             return
         arrived_s, gaps = self._ledger.localized([result.index for result in results])
         now = time.perf_counter()
+        for gap in gaps:
+            self.missing(gap)
+        self._observers.observe(results)
+        # The laser is set; from here on nobody waits.
+        self._observers.afterwards()
         for arrived in arrived_s:
             self.latency.add(now - arrived)
         with self._lock:
             for result in results:
                 self._localizations += len(result.localizations)
                 self._tables_full += bool(result.table_full)
-        for gap in gaps:
-            self.missing(gap)
-        self._observers.observe(results)
-        self._observers.afterwards()
         self._writer.put(results)
 
     def _watch(self, last_frame_s: float) -> bool:

@@ -176,6 +176,7 @@ class DensityEstimator:
         self._region = region
         self._p_floor = float(p_floor)
         self._overlap = Overlap(on_time_frames, overlap_px) if overlap_px > 0 else None
+        self._unplaced: FrameResult | None = None
         self._roi: Roi | None = None
         # Of the frames kept. Blocks are rows of a table, flat, used over and over.
         self._indices: deque[int] = deque()
@@ -218,6 +219,7 @@ class DensityEstimator:
         self._spare.extend(self._blocks)
         self._blocks.clear()
         self._sum.fill(0.0)
+        self._unplaced = None
         if self._overlap is not None:
             self._overlap.reset()
 
@@ -328,12 +330,19 @@ class DensityEstimator:
 
     def _hidden(self, result: FrameResult, mean: float) -> float:
         """Emitters per emitter counted."""
-        overlap = self._overlap
-        if overlap is None:
+        if self._overlap is None:
             return 1.0
+        self.afterwards()
+        self._unplaced = result
+        return self._overlap.factor(mean)
+
+    def afterwards(self) -> None:
+        """Do now what the next `update` would do first: learn where emitters sit."""
+        result, self._unplaced = self._unplaced, None
+        if result is None or self._overlap is None:
+            return
         found, field = result.localizations, self._field or result.roi
-        overlap.take(result.index, field, found["x_px"], found["y_px"])
-        return overlap.factor(mean)
+        self._overlap.take(result.index, field, found["x_px"], found["y_px"])
 
     def _forget_before(self, index: int) -> None:
         indices = self._indices

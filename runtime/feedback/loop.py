@@ -148,10 +148,14 @@ class FeedbackLoop:
         self._guarded(lambda: self._take(results))
 
     def afterwards(self) -> None:
-        """All observers have seen the results: now what could wait, the log's rows."""
+        """All observers have seen the results: now what could wait.
+
+        The log's rows, and what the estimator learns from the frame for later ones.
+        """
         log = self._guard.log
         log.defers = True
         log.write_out()
+        self._estimator.afterwards()
 
     def copy_target(self) -> None:
         """Hold what there is now: the target becomes the next full average.

@@ -15,7 +15,8 @@ from blinkloop.runtime.density import (
     effective_frames,
     probability_floor,
 )
-from blinkloop.runtime.records import Gap, Roi
+from blinkloop.runtime.records import FrameResult, Gap, Roi
+from blinkloop.schema import LOCALIZATION_DTYPE
 
 ODD = Roi(3, 5, 21, 11)
 
@@ -253,3 +254,34 @@ def test_crowding_is_that_of_the_frames_kept_however_long_the_run(
         mean = np.mean(kept, axis=0)
         wanted = mean[:1, :2].max() if region is not None else mean.max()
         assert_allclose(got.crowding_per_um2, wanted / 0.64, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["afterwards", "at the next frame"])
+def test_what_a_frame_teaches_counts_from_the_next_one_on(told: bool) -> None:
+    """Whenever it is learned, the numbers are the same."""
+    rng = np.random.default_rng(8)
+    one, other = DensityEstimator(100.0), DensityEstimator(100.0)
+    factors = []
+    for index in range(60):
+        # All on one line: neighbours hide many.
+        found = np.zeros(12, LOCALIZATION_DTYPE)
+        found["x_px"], found["y_px"] = rng.uniform(3, 5, (2, 12))
+        frame = FrameResult(
+            index=index,
+            timestamp_s=0.01 * index,
+            roi=Roi(0, 0, 41, 23),
+            segment=0,
+            localizations=found,
+            table_full=False,
+            count_mean=12.0,
+            count_variance=1.0,
+            block_mean=np.full((3, 6), 12 / 18, np.float32),
+        )
+        estimate = one.update(frame)
+        factors.append(estimate.overlap)
+        assert estimate == other.update(frame)
+        if told:
+            one.afterwards()
+            one.afterwards()  # nothing is learned twice
+    assert factors[0] == 1.0
+    assert factors[-1] > 1.05
