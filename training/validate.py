@@ -49,9 +49,9 @@ class Validation:
         rng = np.random.default_rng([recipe.seed, _STREAM])
         size, movies = recipe.schedule.patch_px, self._movies()
         density = self.density_per_um2 or _middle(sample.density_per_um2)
-        level = recipe.model_copy(
-            update={"sample": sample.model_copy(update={"background_structure": 0.0})}
-        )
+        # As a sample is: emitters that keep apart are for training.
+        plain = {"background_structure": 0.0, "spaced_fraction": 0.0}
+        level = recipe.model_copy(update={"sample": sample.model_copy(update=plain)})
         batch = simulate_movies(
             level,
             rng,

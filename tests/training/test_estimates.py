@@ -12,10 +12,12 @@ from blinkloop.schema import (
     VariedGaussianPsfSettings,
 )
 from blinkloop.training.loss import Targets, localization_loss
+from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import LossSettings, Recipe, SampleSettings
 from blinkloop.training.recipe_schedule import ScheduleSettings
 from blinkloop.training.simulate import Simulator
 from blinkloop.training.targets import to_targets
+from blinkloop.training.validate import Validation
 
 
 def recipe(**changes: object) -> Recipe:
@@ -146,3 +148,17 @@ def test_movies_that_keep_apart_are_not_crowded() -> None:
     weight = to_targets(batch, one).weight
     assert weight is not None
     np.testing.assert_allclose(np.unique(weight), [1 / 9, 1.0], rtol=1e-6)
+
+
+def test_validation_is_of_a_sample_not_of_emitters_that_keep_apart() -> None:
+    def score(spaced_fraction: float) -> dict[str, float]:
+        sample = SampleSettings(
+            density_per_um2=(1.0, 1.0), spaced_fraction=spaced_fraction
+        )
+        one = recipe(sample=sample)
+        torch.manual_seed(0)
+        network = TwoStageNetwork(one.architecture).eval()
+        with torch.no_grad():
+            return Validation(one)(network)
+
+    np.testing.assert_equal(score(1.0), score(0.0))
