@@ -21,12 +21,14 @@ from blinkloop.integrations.virtual import VirtualSettings, structures
 
 
 def test_samples_are_what_their_names_say() -> None:
-    sd_nm = structures._CLUSTER_SIGMA_NM
+    before = structures._CLUSTER_SIGMA_NM
     with script.shape("clusters:30:2") as name:
         assert name == "clusters"
         assert (structures._CLUSTER_SIGMA_NM, structures._CLUSTERS_PER_UM2) == (30, 2)
-    assert structures._CLUSTER_SIGMA_NM == sd_nm
-    settings = VirtualSettings(width_px=40, height_px=30, n_emitters=500, margin_px=0)
+    assert before == structures._CLUSTER_SIGMA_NM
+    settings = VirtualSettings(
+        width_px=40, height_px=30, n_emitters=500, margin_px=0, unspecific_fraction=0
+    )
     with script.shape("half") as name:
         half = settings.model_copy(update={"structure": name})
         points = structures.sample_positions(half, structures.random_streams(0)[0])
