@@ -34,7 +34,9 @@ Floats = npt.NDArray[np.float64]
 
 _REACH = 4.0
 """Half width of a drawn Gaussian in standard deviations; its sum is scaled to 1."""
-_CELLS_AT_ONCE = 4_000_000
+_CELLS_AT_ONCE, _LEAST_CELLS = 4_000_000, 500_000
+"""Cells of the drawn Gaussians at once: as many as the picture has, within limits, as
+each time all of the picture is added to."""
 _MAX_PIXELS = 2**28
 
 
@@ -156,10 +158,11 @@ def render_gaussian(
     u, v = (x - extent.x_low_nm) / pixel_nm, (y - extent.y_low_nm) / pixel_nm
     order = np.argsort(sigma, kind="stable")
     start = 0
+    cells = min(max(rows * columns, _LEAST_CELLS), _CELLS_AT_ONCE)
     while start < len(order):
         # Sorted by sigma: the windows of a part have nearly one size.
         first = math.ceil(_REACH * sigma[order[start]]) + 1
-        part = order[start : start + max(1, _CELLS_AT_ONCE // (2 * first + 1) ** 2)]
+        part = order[start : start + max(1, cells // (2 * first + 1) ** 2)]
         limit = sigma[part] <= max(1.5 * sigma[part[0]], 0.25)
         part = part[limit]
         start += len(part)

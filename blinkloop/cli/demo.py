@@ -18,9 +18,14 @@ from blinkloop.cli._session import Session, open_session, raise_failure
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from blinkloop.cli._live import LiveRun
-    from blinkloop.integrations.virtual import VirtualMicroscope
+    from blinkloop.integrations.virtual import VirtualSettings
     from blinkloop.runtime.feedback import FeedbackLoop
+
+    _Truth = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+    """True emitters, and one row per frame."""
 
 __all__ = ["command"]
 
@@ -206,8 +211,9 @@ def command(
         run = recording.finish(run, session, folder, threads)
         run.files["laser_log"] = str(folder / "laser.csv")
         run.files["truth"] = str(scope.save_truth(folder / "truth.npz"))
-        more = _against_truth(run, session, scope)
-        _pictures(run, session, scope, loop, folder)
+        truth = scope.truth()
+        more = _against_truth(run, session, scope.settings, truth)
+        _pictures(run, session, scope.settings, truth, loop, folder)
     finally:
         scope.unload()
     record = live_record(run, session, **more)
@@ -255,7 +261,7 @@ def _exposure_ms(session: Session, size: tuple[int, int]) -> float:
 
 
 def _against_truth(
-    run: LiveRun, session: Session, scope: VirtualMicroscope
+    run: LiveRun, session: Session, settings: VirtualSettings, truth: _Truth
 ) -> dict[str, Any]:
     """Accuracy against the virtual truth, and the true density."""
     import numpy as np
@@ -263,13 +269,14 @@ def _against_truth(
     from blinkloop.evaluation import score
     from blinkloop.runtime.sinks import LiveStoreReader
 
-    emitters, frames = scope.truth()
-    settings = scope.settings
+    emitters, frames = truth
     seen = LiveStoreReader(Path(run.files["store"])).frames()["index"]
     if not seen.size:
         return {}
     # Only frames that were analysed can be compared.
-    emitters = emitters[np.isin(emitters["frame"], seen)]
+    analysed = np.isin(emitters["frame"], seen)
+    if not analysed.all():
+        emitters = emitters[analysed]
     measured = score(
         emitters,
         run.localizations,
@@ -291,7 +298,8 @@ def _against_truth(
 def _pictures(
     run: LiveRun,
     session: Session,
-    scope: VirtualMicroscope,
+    settings: VirtualSettings,
+    truth: _Truth,
     loop: FeedbackLoop,
     folder: Path,
 ) -> None:
@@ -301,7 +309,6 @@ def _pictures(
     from blinkloop.figures import density_figure, reconstruction_figure
     from blinkloop.render import Extent, render_gaussian
 
-    settings = scope.settings
     pixel_nm = settings.pixel_size_nm
     extent = Extent.of_camera(settings.width_px, settings.height_px, pixel_nm)
 
@@ -314,15 +321,16 @@ def _pictures(
             extent=extent,
         )
 
-    emitters, frames = scope.truth()
-    inside = settings.in_field(emitters["x_px"], emitters["y_px"])
-    shown = emitters[inside & (emitters["photons"] >= 50)]
+    emitters, frames = truth
+    lit = settings.in_field(emitters["x_px"], emitters["y_px"])
+    lit &= emitters["photons"] >= 50
+    shown = {name: emitters[name][lit] for name in ("x_px", "y_px")}
     figure = reconstruction_figure(
         {
             f"blinkloop, live: {len(run.localizations)} localizations": picture(
                 run.localizations
             ),
-            f"virtual truth: {len(shown)} emitters": picture(shown),
+            f"virtual truth: {np.count_nonzero(lit)} emitters": picture(shown),
         },
         pixel_nm=_PICTURE_NM,
     )

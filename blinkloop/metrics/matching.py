@@ -7,11 +7,13 @@ distance, is in `assignment`.
 
 Design notes: knows positions in nm and frame numbers, nothing of tables or pixels.
 Candidate pairs are found on a grid of cells as wide as the lateral limit, so the cost
-grows with the number of close pairs and not with the square of the emitters.
+grows with the number of close pairs and not with the square of the emitters; some
+frames at a time, so that candidates take little memory however long the movie.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +30,9 @@ MatchingRule = Literal["greedy", "hungarian"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+_TOGETHER = 50_000
+"""True emitters whose frames are paired at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +117,53 @@ def match(
             f"matching: limits must be positive (lateral also finite), got lateral "
             f"{lateral_nm} nm and axial {axial_nm} nm"
         )
+    found: list[tuple[Integers, Integers, Floats]] = []
+    for rows_t, rows_p in _together(frame_t, xyz_t, frame_p, xyz_p, rule):
+        t, p = _near_pairs(
+            frame_t[rows_t], xyz_t[rows_t], frame_p[rows_p], xyz_p[rows_p], lateral_nm
+        )
+        delta = xyz_p[rows_p[p]] - xyz_t[rows_t[t]]
+        square = np.sum(delta * delta, axis=1)
+        keep = np.sum(delta[:, :2] ** 2, axis=1) <= lateral_nm**2
+        if delta.shape[1] == 3:
+            keep &= np.abs(delta[:, 2]) <= axial_nm
+        t, p, square = t[keep], p[keep], square[keep]
+        if rule == "hungarian":
+            t, p = hungarian(frame_t[rows_t[t]], rows_t[t], rows_p[p], np.sqrt(square))
+            return Matching(t, p, len(xyz_t), len(xyz_p))
+        order = np.lexsort((p, t, square))
+        chosen = order[_greedy(t[order], p[order], len(rows_t), len(rows_p))]
+        found.append((rows_t[t[chosen]], rows_p[p[chosen]], square[chosen]))
+    t, p, square = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((p, t, square))
+    return Matching(t[order], p[order], len(xyz_t), len(xyz_p))
+
+
+def _together(
+    frame_t: Integers,
+    xyz_t: Floats,
+    frame_p: Integers,
+    xyz_p: Floats,
+    rule: MatchingRule,
+) -> Iterator[tuple[Integers, Integers]]:
+    """Rows of some frames at a time, of those with a finite position; at least once."""
     rows_t = np.flatnonzero(np.isfinite(xyz_t).all(axis=1))
     rows_p = np.flatnonzero(np.isfinite(xyz_p).all(axis=1))
-    t, p = _near_pairs(
-        frame_t[rows_t], xyz_t[rows_t], frame_p[rows_p], xyz_p[rows_p], lateral_nm
-    )
-    t, p = rows_t[t], rows_p[p]
-    delta = xyz_p[p] - xyz_t[t]
-    square = np.sum(delta * delta, axis=1)
-    keep = np.sum(delta[:, :2] ** 2, axis=1) <= lateral_nm**2
-    if delta.shape[1] == 3:
-        keep &= np.abs(delta[:, 2]) <= axial_nm
-    t, p, square = t[keep], p[keep], square[keep]
-    if rule == "hungarian":
-        t, p = hungarian(frame_t[t], t, p, np.sqrt(square))
-        return Matching(t, p, len(xyz_t), len(xyz_p))
-    order = np.lexsort((p, t, square))
-    t, p = _greedy(t[order], p[order], len(xyz_t), len(xyz_p))
-    return Matching(t, p, len(xyz_t), len(xyz_p))
+    if rule != "greedy" or len(rows_t) <= _TOGETHER:
+        yield rows_t, rows_p
+        return
+    rows_t = rows_t[np.argsort(frame_t[rows_t], kind="stable")]
+    rows_p = rows_p[np.argsort(frame_p[rows_p], kind="stable")]
+    # What lies before the first truth or after the last one has no partner.
+    edges = np.unique([*frame_t[rows_t[::_TOGETHER]], frame_t[rows_t[-1]] + 1])
+    ends_t = np.searchsorted(frame_t[rows_t], edges)
+    ends_p = np.searchsorted(frame_p[rows_p], edges)
+    for k in range(len(edges) - 1):
+        # In order of the rows: it decides between equal distances.
+        yield (
+            np.sort(rows_t[ends_t[k] : ends_t[k + 1]]),
+            np.sort(rows_p[ends_p[k] : ends_p[k + 1]]),
+        )
 
 
 def _positions(
@@ -191,10 +225,8 @@ def _near_pairs(
     return np.concatenate(found_t), reach[np.concatenate(found_p)]
 
 
-def _greedy(
-    t: Integers, p: Integers, n_truth: int, n_predicted: int
-) -> tuple[Integers, Integers]:
-    """Greedy choice from pairs sorted by distance.
+def _greedy(t: Integers, p: Integers, n_truth: int, n_predicted: int) -> Integers:
+    """Greedy choice from pairs sorted by distance: which of them, closest first.
 
     A pair that is the first remaining one of both its rows is what the greedy rule
     would take sooner or later, whatever else it takes: all such pairs are taken at
@@ -217,7 +249,4 @@ def _greedy(
         free_t[t[taken]] = False
         free_p[p[taken]] = False
         remaining = remaining[free_t[t[remaining]] & free_p[p[remaining]]]
-    if not chosen:
-        return t[:0], p[:0]
-    pairs = np.sort(np.concatenate(chosen))
-    return t[pairs], p[pairs]
+    return np.sort(np.concatenate([remaining, *chosen]))

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blinkloop.errors import InputError
-from blinkloop.metrics import detection_scores, efficiency, errors_nm, match
+from blinkloop.metrics import (
+    detection_scores,
+    efficiency,
+    errors_nm,
+    match,
+    matching,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "decode_misc.npz"
 
@@ -214,3 +220,22 @@ def test_many_emitters_are_no_burden():
     assert found.true_positives == 100_000
     same = order[found.predicted_index] == found.truth_index
     assert same.mean() > 0.999
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_some_frames_at_a_time_give_the_pairs_of_all(seed: int, together: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, m, frames = rng.integers(0, 120, 3)
+    sets = [
+        # Many equal distances, frames in any order, frames without truth.
+        (rng.integers(low, frames + 3, size), rng.integers(0, 9, (size, 3)) * 100.0)
+        for size, low in ((n, 0), (m, -2))
+    ]
+    sets[0][1][: n // 20] = np.nan
+    whole = match(*sets[0], *sets[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "_TOGETHER", together)
+        parts = match(*sets[0], *sets[1])
+    np.testing.assert_array_equal(parts.truth_index, whole.truth_index)
+    np.testing.assert_array_equal(parts.predicted_index, whole.predicted_index)
+    assert (parts.n_truth, parts.n_predicted) == (n, m)
