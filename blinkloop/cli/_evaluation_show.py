@@ -71,6 +71,8 @@ def _calibration(result: _Record) -> None:
                 repeats["ceiling"],
             ]
         )
+        low, high = repeats["correlation_95"]
+        rows.append(["its 95 % interval", f"{low:.3f} to {high:.3f}", None])
         rows.append(["the same of their ranks", repeats["rank"], None])
     rows += [
         ["correlation in bins of sigma", with_error["binned"], None],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from blinkloop.errors import InputError
 from blinkloop.evaluation.bounds import bounds_nm2
@@ -17,17 +18,22 @@ from blinkloop.evaluation.condition import Condition
 from blinkloop.evaluation.measure import Measurement
 from blinkloop.evaluation.movie import Localize
 from blinkloop.metrics import (
+    bootstrap_correlation,
     correlation,
     errors_and_sigmas_nm,
     pair_by_rules,
     rank_correlation,
+    ranks,
 )
 from blinkloop.optics.scene import Scene
 
 __all__ = ["sigma_over_repeats"]
 
+Floats = npt.NDArray[np.float64]
+
 _STREAM = 4
 _SEEN_SHARE = 0.5
+_BLOCK_FRAMES = 10
 _MOST_BOUNDS = 20_000
 
 
@@ -63,7 +69,8 @@ def sigma_over_repeats(
         `correlation`: Pearson's r, over the emitters found in at least half of the
         draws, of the RMS predicted sigma (all axes) with the RMSE over the draws;
         `rank`: Spearman's, which the few emitters that were taken for others do not
-        rule;
+        rule; `correlation_95`, `rank_95`: 95 % bootstrap intervals of both, runs of
+        10 frames resampled;
         `ceiling`: `correlation` with errors drawn from the predicted sigmas;
         `crlb`: the same with the single-emitter bound in the place of sigma;
         `n`, `repeats`, `frames`.
@@ -112,9 +119,16 @@ def sigma_over_repeats(
     some = often[:: max(1, len(often) // _MOST_BOUNDS)]
     bounds = bounds_nm2(truth[some], condition, three_dimensional=how.three_dimensional)
     bound = np.sqrt(np.sum(bounds, axis=1))
+    at = truth["frame"][often]
+
+    def interval(a: Floats, b: Floats) -> tuple[float, float]:
+        return bootstrap_correlation(a, b, at, rng, block_frames=_BLOCK_FRAMES)
+
     return {
         "correlation": correlation(rms, rmse),
+        "correlation_95": interval(rms, rmse),
         "rank": rank_correlation(rms, rmse),
+        "rank_95": interval(ranks(rms), ranks(rmse)),
         "ceiling": correlation(rms, np.sqrt(drawn[often] / n)),
         "crlb": correlation(bound, np.sqrt(square[some] / seen[some])),
         "n": len(often),

@@ -18,12 +18,13 @@ from blinkloop.metrics.calibration import (
     count_reliability,
     errors_and_sigmas_nm,
     rank_correlation,
+    ranks,
     score_reliability,
     sigma_correlation,
     z_scores,
 )
 from blinkloop.metrics.counts import count_estimate, density_calibration
-from blinkloop.metrics.intervals import bootstrap_intervals
+from blinkloop.metrics.intervals import bootstrap_correlation, bootstrap_intervals
 from blinkloop.metrics.matching import Matching, MatchingRule, match
 from blinkloop.metrics.rules import (
     RULES,
@@ -59,6 +60,7 @@ __all__ = [
     "Subpixel",
     "accuracy",
     "accuracy_by_z",
+    "bootstrap_correlation",
     "bootstrap_intervals",
     "bound_ratio",
     "correlation",
@@ -75,6 +77,7 @@ __all__ = [
     "paired_accuracy",
     "photon_threshold",
     "rank_correlation",
+    "ranks",
     "score_reliability",
     "select_truth",
     "sigma_correlation",

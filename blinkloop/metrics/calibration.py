@@ -24,6 +24,7 @@ __all__ = [
     "count_reliability",
     "errors_and_sigmas_nm",
     "rank_correlation",
+    "ranks",
     "score_reliability",
     "sigma_correlation",
     "z_scores",
@@ -163,11 +164,11 @@ def sigma_correlation(
 def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Spearman's correlation of two (N,), which a few wild values do not rule."""
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return correlation(_ranks(first), _ranks(second))
+    return correlation(ranks(first), ranks(second))
 
 
-def _ranks(values: Floats) -> Floats:
-    """Ranks from 0; equal values share their mean rank."""
+def ranks(values: Floats) -> Floats:
+    """Ranks (N,) from 0; equal values share their mean rank."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return np.asarray((last - (count + 1) / 2)[place], np.float64)

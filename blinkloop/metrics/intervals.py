@@ -20,7 +20,7 @@ from blinkloop.metrics.scores import (
     ratio,
 )
 
-__all__ = ["bootstrap_intervals"]
+__all__ = ["bootstrap_correlation", "bootstrap_intervals"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,6 +84,50 @@ def bootstrap_intervals(
     return intervals
 
 
+def bootstrap_correlation(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    frame: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    block_frames: int = 1,
+) -> tuple[float, float]:
+    """Percentile interval of Pearson's correlation of two (N,), frames resampled.
+
+    Parameters
+    ----------
+    a, b
+        (N,) each.
+    frame
+        (N,) whole numbers; runs of `block_frames` of them are drawn together.
+    rng, resamples, level, block_frames
+        As `bootstrap_intervals`.
+
+    Returns
+    -------
+    tuple
+        (low, high); NaN where no resample defines it.
+    """
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not len(first):
+        return float("nan"), float("nan")
+    # About the means, or the sums of squares would hold little else.
+    first, second = first - first.mean(), second - second.mean()
+    _, block = np.unique(np.asarray(frame) // block_frames, return_inverse=True)
+    columns = (None, first, second, first**2, second**2, first * second)
+    sums = np.stack([np.bincount(block, weights) for weights in columns], 1)
+    n, x, y, xx, yy, xy = _resample(sums.astype(np.float64), rng, resamples).T
+    spread = (n * xx - x**2) * (n * yy - y**2)
+    known = spread > 0
+    if not known.any():
+        return float("nan"), float("nan")
+    drawn = (n * xy - x * y)[known] / np.sqrt(spread[known])
+    low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
+
+
 def _block_sums(paired: PairedTables, frames: range, block_frames: int) -> Floats:
     """(blocks, 5): truth, predictions, pairs, lateral and axial squared errors."""
     if not len(frames) or frames.step != 1:
@@ -116,7 +160,7 @@ def _block_sums(paired: PairedTables, frames: range, block_frames: int) -> Float
 
 
 def _resample(sums: Floats, rng: np.random.Generator, resamples: int) -> Floats:
-    """(resamples, 5): column sums of blocks drawn with replacement."""
+    """(resamples, columns): column sums of blocks drawn with replacement."""
     blocks = len(sums)
     at_once = max(1, _DRAWS_AT_ONCE // blocks)
     parts = []

@@ -256,6 +256,9 @@ def test_sigma_over_repeats_reaches_its_ceiling(card, scene):
     assert record["correlation"] == pytest.approx(record["ceiling"], abs=0.03)
     assert record["correlation"] > 0.9
     assert 0.9 < record["rank"] <= 1.0
+    for name in ("correlation", "rank"):
+        low, high = record[f"{name}_95"]
+        assert low < record[name] < high < low + 0.1
     with pytest.raises(InputError, match="at least 2"):
         sigma_over_repeats(scene, condition, localize, how(), repeats=1, frames=3)
 
