@@ -10,6 +10,9 @@ delivered has its own; "blinkloop" is told the density and nothing else.
 
     python benchmarks/closed_loop.py --seeds 5 --figure closed_loop.png
 
+With `--rows FILE` every row is kept as soon as it is there, and those that the file
+already has are not run again: go on after a break, or share the cases out.
+
 See docs/feedback.md for what is measured.
 """
 
@@ -32,7 +35,6 @@ from closed_loop_sample import (
     TARGET,
     Case,
     Law,
-    Track,
     blinking_floor,
     counted_share,
     feedback_floor,
@@ -100,7 +102,7 @@ def tune() -> dict[str, tuple[float, ...]]:
     }
 
 
-def figure(path: Path, tracks: dict[tuple[str, str], Track]) -> None:
+def figure(path: Path, tuned: dict[str, tuple[float, ...]]) -> None:
     """1 s means of the density and the power, first seed."""
     import matplotlib as mpl
 
@@ -120,7 +122,7 @@ def figure(path: Path, tracks: dict[tuple[str, str], Track]) -> None:
         top, bottom = axes[:, column]
         top.axhspan(0.95 * TARGET, 1.05 * TARGET, color="0.85")
         for name, colour in colours.items():
-            track = tracks[case.name, name]
+            track = simulate(case, makers(tuned, case)[name], 0)
             mean = np.convolve(track.density, np.full(int(FPS), 1 / FPS), "valid")
             top.plot(np.arange(mean.size) / FPS + 0.5, mean, color=colour, lw=1)
             seconds = np.arange(track.power.size) / FPS
@@ -148,7 +150,15 @@ def row_of(case: Case, name: str, scores: list[dict[str, float]]) -> dict[str, A
     row["rms_95"] = math.nan
     if n > 1:
         row["rms_95"] = _T95.get(n, 2.0) * float(np.std(rms, ddof=1)) / math.sqrt(n)
-    return {"case": case.name, "law": name, **row}
+    return {"case": case.name, "law": name, "seeds": n, **row}
+
+
+def kept_rows(path: Path | None, seeds: int) -> list[dict[str, Any]]:
+    """Rows of an earlier run with as many seeds."""
+    if path is None or not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row for row in rows if row["seeds"] == seeds]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -178,26 +188,32 @@ def main() -> None:
     parser.add_argument("--laws", nargs="*", help="Names; default: all.")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--gains", type=json.loads, help="JSON of an earlier run.")
+    parser.add_argument("--rows", type=Path, help="JSON lines, one per row.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     began = time.perf_counter()
     tuned = options.gains or tune()
-    tracks: dict[tuple[str, str], Track] = {}
+    done = {
+        (row["case"], row["law"]): row for row in kept_rows(options.rows, options.seeds)
+    }
     rows: list[dict[str, Any]] = []
     cases = CASES if options.cases is None else [CASES[i] for i in options.cases]
     for case in cases:
         for name, make in makers(tuned, case).items():
             if options.laws is not None and name not in options.laws:
                 continue
-            scores = []
-            for seed in range(options.seeds):
-                track = simulate(case, make, seed)
-                tracks.setdefault((case.name, name), track)
-                scores.append(score(case, track))
-            rows.append(row_of(case, name, scores))
-            sys.stderr.write(table(rows[-1:]).splitlines()[-1] + "\n")
+            row = done.get((case.name, name))
+            if row is None:
+                seeds = range(options.seeds)
+                scores = [score(case, simulate(case, make, seed)) for seed in seeds]
+                row = row_of(case, name, scores)
+                if options.rows:
+                    with options.rows.open("a") as lines:
+                        lines.write(json.dumps(row) + "\n")
+            rows.append(row)
+            sys.stderr.write(table([row]).splitlines()[-1] + "\n")
     if options.figure:
-        figure(options.figure, tracks)
+        figure(options.figure, tuned)
     took_s = time.perf_counter() - began
     if options.json:
         record = {"gains": tuned, "rows": rows, "took_s": took_s}
