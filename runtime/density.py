@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
+from blinkloop.runtime.density_blocks import BLOCK_PX, block_sizes, covered_px
 from blinkloop.runtime.density_overlap import OVERLAP_PX, Overlap
 from blinkloop.runtime.records import FrameResult, Gap, Roi
 
@@ -36,9 +37,6 @@ __all__ = [
     "effective_frames",
     "probability_floor",
 ]
-
-BLOCK_PX = 8
-"""Side of the blocks of `FrameResult.block_mean`, px (the last ones are partial)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,9 +361,9 @@ class DensityEstimator:
         self._roi = roi
         self._field = _common(roi, self._region)
         region = self._region if self._region is not None else roi
-        rows = _overlap(roi.y, roi.height, region.y, region.height)
-        columns = _overlap(roi.x, roi.width, region.x, region.width)
-        block_px = np.outer(_sizes(roi.height), _sizes(roi.width))
+        rows = covered_px(roi.y, roi.height, region.y, region.height)
+        columns = covered_px(roi.x, roi.width, region.x, region.width)
+        block_px = np.outer(block_sizes(roi.height), block_sizes(roi.width))
         inside = np.outer(rows, columns)
         self._area_px = float(inside.sum())
         self._shape = block_px.shape
@@ -388,21 +386,3 @@ def _common(roi: Roi, region: Roi | None) -> Roi | None:
     width = min(roi.x + roi.width, region.x + region.width) - x
     height = min(roi.y + roi.height, region.y + region.height) - y
     return Roi(x, y, width, height) if width > 0 and height > 0 else None
-
-
-def _sizes(length: int) -> npt.NDArray[np.float64]:
-    """Pixels of each block along an axis of `length` pixels."""
-    start = np.arange(0, length, BLOCK_PX)
-    return np.minimum(BLOCK_PX, length - start).astype(np.float64)
-
-
-def _overlap(
-    first: int, length: int, region_first: int, region_length: int
-) -> npt.NDArray[np.float64]:
-    """Pixels of each block that lie in the region, along one axis."""
-    start = first + np.arange(0, length, BLOCK_PX)
-    stop = np.minimum(start + BLOCK_PX, first + length)
-    low = np.maximum(start, region_first)
-    high = np.minimum(stop, region_first + region_length)
-    inside: npt.NDArray[np.float64] = np.maximum(high - low, 0).astype(np.float64)
-    return inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LiveRun",
+    "camera_settings",
     "live_record",
     "make_folder",
     "new_folder_name",
@@ -34,6 +36,7 @@ __all__ = [
     "write_tables",
 ]
 
+_RING_S, _LEAST_RING = 1.0, 16
 _STORE_PAUSE_S = 0.003
 """Twenty columns a second: 60 ms of rest for 14 ms of work."""
 
@@ -95,6 +98,21 @@ def make_folder(folder: Path) -> Path:
             f"one to -o"
         ) from error
     return folder
+
+
+def camera_settings(source: FrameSource) -> PipelineSettings:
+    """A ring of about a second: when the computer is too slow, old frames go.
+
+    With more the density would be that of long ago, and no use to a laser.
+    """
+    from blinkloop.runtime import PipelineSettings
+
+    room = PipelineSettings().ring_capacity(
+        source.roi.width * source.roi.height * source.dtype.itemsize
+    )
+    exposure_ms = float(source.camera_facts().get("exposure_ms", 0.0))
+    wanted = math.ceil(1000 * _RING_S / max(exposure_ms, 1.0))
+    return PipelineSettings(ring_frames=min(max(wanted, _LEAST_RING), room))
 
 
 def run_live(

@@ -131,6 +131,7 @@ def command(
     Example: blinkloop demo --seconds 60
     """
     from blinkloop.cli._live import (
+        camera_settings,
         live_record,
         make_folder,
         new_folder_name,
@@ -206,6 +207,7 @@ def command(
             total=int(seconds * 1000 / settings.exposure_ms),
             meta={"virtual": settings.model_dump(mode="json")}
             | recording.meta(recorder, source),
+            settings=camera_settings(source),
             recorder=recorder,
         )
         run = recording.finish(run, session, folder, threads)

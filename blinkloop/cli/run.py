@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +28,9 @@ if TYPE_CHECKING:
     from blinkloop.integrations.growing import GrowingSource
     from blinkloop.integrations.micromanager import MicroManagerSource, MMLaser
     from blinkloop.integrations.pycromanager import PycroCamera
-    from blinkloop.runtime import PipelineSettings
     from blinkloop.runtime.deadman import DeadManPlan
 
 __all__ = ["command"]
-
-_RING_S, _LEAST_RING = 1.0, 16
 
 
 @click.command("run", short_help="Localize live from a Micro-Manager camera.")
@@ -176,6 +172,7 @@ def command(
             "use --mode advise"
         )
     from blinkloop.cli._live import (
+        camera_settings,
         live_record,
         make_folder,
         new_folder_name,
@@ -191,7 +188,7 @@ def command(
         name, pipeline = str(following.path), following.settings()
     else:
         core, source = _camera(pycro, config, device, settings, frames, exposure_ms)
-        name, pipeline = source.camera, _settings(source)
+        name, pipeline = source.camera, camera_settings(source)
     session = open_session(
         model,
         camera_flags,
@@ -299,21 +296,6 @@ def _camera(
         stop_on_overflow=True,
     )
     return core, source
-
-
-def _settings(source: MicroManagerSource | PycroCamera) -> PipelineSettings:
-    """A ring of about a second: when the computer is too slow, old frames go.
-
-    With more the density would be that of long ago, and no use to a laser.
-    """
-    from blinkloop.runtime import PipelineSettings
-
-    room = PipelineSettings().ring_capacity(
-        source.roi.width * source.roi.height * source.dtype.itemsize
-    )
-    exposure_ms = float(source.camera_facts().get("exposure_ms", 0.0))
-    wanted = math.ceil(1000 * _RING_S / max(exposure_ms, 1.0))
-    return PipelineSettings(ring_frames=min(max(wanted, _LEAST_RING), room))
 
 
 def _apply(core: Any, settings: tuple[str, ...]) -> None:
