@@ -79,7 +79,9 @@ def makers(tuned: dict[str, tuple[float, ...]], case: Case) -> dict[str, Maker]:
     copied = TARGET * counted_share(case.structure, case.on_frames)
     return {
         "blinkloop": lambda start, gone: Ours(start),
-        "blinkloop, copied": lambda start, gone: Ours(start, target=copied),
+        "blinkloop, copied": lambda start, gone: Ours(
+            start, target=copied, copied=True
+        ),
         "htSMLM, delivered": lambda start, gone: HtSmlm(start, *DELIVERED, gone),
         "htSMLM, best": with_gains("htSMLM", tuned["htSMLM"]),
         "ALICA, best": with_gains("ALICA", tuned["ALICA"]),

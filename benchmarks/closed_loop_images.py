@@ -85,12 +85,15 @@ class Ours(Held):
         self._loop: FeedbackLoop | None = None
 
     def _estimator(self, frames: int) -> DensityEstimator:
-        return DensityEstimator(
+        estimator = DensityEstimator(
             self._session.model.card.pixel_size_nm,
             average_frames=frames,
             on_time_frames=self._tau,
             p_floor=self._floor,
         )
+        if self.copied:
+            estimator.count_as_seen()
+        return estimator
 
     def _results(self, number: int, image: Image) -> list[Any]:
         height, width = image.shape

@@ -72,16 +72,22 @@ class Ours(Held):
     """The product on counts.
 
     `on_frames` is what a user would give, 3, whatever the sample's is; `target` what is
-    to be counted, emitters per um^2.
+    to be counted, emitters per um^2, without what neighbours hide when it is `copied`.
     """
 
     def __init__(
-        self, start: float, on_frames: float = 3.0, target: float = TARGET
+        self,
+        start: float,
+        on_frames: float = 3.0,
+        target: float = TARGET,
+        copied: bool = False,
     ) -> None:
         super().__init__()
         estimator = DensityEstimator(
             100.0, average_frames=UPDATE, on_time_frames=on_frames
         )
+        if copied:
+            estimator.count_as_seen()
         self.loop = self.held_by(
             estimator, target=target, start=start, on_frames=on_frames
         )
