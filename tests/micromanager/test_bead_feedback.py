@@ -97,16 +97,16 @@ def test_bead_density_is_held(bead_core: Any, start: int, wanted: float) -> None
         guard,
     )
     source = MicroManagerSource(
-        bead_core, camera="Camera", n_frames=170, exposure_ms=8.0
+        bead_core, camera="Camera", n_frames=220, exposure_ms=8.0
     )
     loop.start()
     try:
         for frame in source.frames():
             loop.observe([counted(frame)])
         held = loop.history()
-        assert held["frame"].size == 170
+        assert held["frame"].size == 220
         assert guard.state == "armed"
-        after = held["density_per_um2"][120:] * AREA_UM2
+        after = held["density_per_um2"][170:] * AREA_UM2
         # Beads that come in as pairs are one maximum: the number has steps.
         assert_allclose(after.mean(), wanted, rtol=0.05)
         assert after.std() <= 2.0
