@@ -20,6 +20,10 @@ from blinkloop.runtime.worker import Worker
 __all__ = ["Aside"]
 
 _END_S = 5.0
+"""For the calls that wait."""
+_CALL_S = 10.0
+"""For the one it is in: a process that leaves a thread of ours behind has to be ended
+without Python's own shut-down (`cli/_frame.py`)."""
 
 
 class Aside:
@@ -41,8 +45,7 @@ class Aside:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._given_up = False
-        self._thread = Worker("aside", self._run)
-        self._thread.start()
+        self._thread: Worker | None = None
         self.missed = 0
 
     def observe(self, results: Sequence[FrameResult]) -> None:
@@ -51,24 +54,34 @@ class Aside:
         if self._calls.qsize() >= self._capacity:
             self.missed += len(results)
             return
-        self._calls.put(lambda: self._observer.observe(results))
+        self._later(lambda: self._observer.observe(results))
 
     def gap(self, gap: Gap) -> None:
         """Hand a gap on, in its place."""
         self._raise()
-        self._calls.put(lambda: self._observer.gap(gap))
+        self._later(lambda: self._observer.gap(gap))
 
     def close(self) -> None:
         """Let the observer see what waits, for some seconds at most; close it."""
+        if self._thread is None:
+            self._observer.close()
+            return
         self._calls.put(None)
         if not self._thread.wait(_END_S):
             self._given_up = True
+            self._thread.wait(_CALL_S)
         self._raise()
 
     def summary(self) -> dict[str, Any]:
         """What the observer says; nothing if it has no summary."""
         method = getattr(self._observer, "summary", None)
         return {} if method is None else dict(method())
+
+    def _later(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+        if self._thread is None:
+            self._thread = Worker("aside", self._run)
+            self._thread.start()
 
     def _raise(self) -> None:
         error, self._error = self._error, None

@@ -119,6 +119,7 @@ def test_a_failure_at_the_very_end_is_told_by_close() -> None:
 
 def test_one_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aside, "_END_S", 0.05)
+    monkeypatch.setattr(aside, "_CALL_S", 0.05)
     slow = Slow()
     observer = Aside(slow)
     for index in range(3):
@@ -127,9 +128,33 @@ def test_one_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     observer.close()
     assert time.perf_counter() - start < 1
     slow.go.set()
+    assert observer._thread is not None
     assert observer._thread.wait(10)
     # The call it was in came to its end; those that waited were not made.
     assert slow.seen == [0]
+
+
+def test_the_call_it_is_in_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is left behind, whatever waits."""
+    monkeypatch.setattr(aside, "_END_S", 0.02)
+    slow = Slow()
+    observer = Aside(slow)
+    for index in range(3):
+        observer.observe([_result(index)])
+    threading.Timer(0.1, slow.go.set).start()
+    observer.close()
+    assert slow.seen == [0]
+    assert observer._thread is not None
+    assert observer._thread.wait(0)
+
+
+def test_without_any_call_there_is_no_thread() -> None:
+    before = set(threading.enumerate())
+    silent = Slow()
+    observer = Aside(silent)
+    assert set(threading.enumerate()) == before
+    observer.close()
+    assert silent.closed
 
 
 class Silent:
