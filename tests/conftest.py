@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadline, and drawing an example may take long: the machines are shared, and a slow
@@ -29,3 +31,17 @@ for _name, _usual in {
     _number = getattr(signal, _name, None)
     if _number is not None and signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _usual)
+
+
+@pytest.fixture(autouse=True)
+def no_silent_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that leaves a thread behind ends its process; here that is all tests."""
+    here, leave = os.getpid(), os._exit
+
+    def refuse(code: int) -> None:
+        if os.getpid() != here:
+            leave(code)
+        threads = [t.name for t in threading.enumerate()]
+        raise AssertionError(f"os._exit({code}) was called; threads: {threads}")
+
+    monkeypatch.setattr(os, "_exit", refuse)

@@ -63,7 +63,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(StreamLocalizer, "push", slowly)
     monkeypatch.setattr(MicroManagerSource, "frames", until_all_are_given)
-    monkeypatch.setattr("blinkloop.cli.run._RING_S", 0.04)
+    monkeypatch.setattr("blinkloop.cli._live._RING_S", 0.04)
 
 
 def fit_of_raw(good: Verb, model: Path, run: Path, out: Path) -> LiveStoreReader:
