@@ -18,6 +18,7 @@ from blinkloop.optics.efficient import (
     Estimates,
     Exposed,
     efficient_estimates,
+    parameters_of,
 )
 from blinkloop.optics.scene import Psf, Scene
 from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
@@ -73,8 +74,7 @@ def estimates_of(
     found = efficient_estimates(
         rows[chosen], former, exposed, three_dimensional=recipe.three_dimensional
     )
-    names = ("x_px", "y_px", "z_nm", "photons")
-    value = np.stack([rows[name] for name in names], 1).astype(np.float64)
+    value = parameters_of(rows)
     spread, known = np.zeros_like(value), np.zeros(len(rows), bool)
     value[chosen], spread[chosen] = found.value, found.variance
     known[chosen] = found.known

@@ -24,8 +24,15 @@ import numpy.typing as npt
 
 from blinkloop.optics._namespace import Array, array_namespace, full_like_dtype
 
-__all__ = ["Differentiable", "Estimates", "Exposed", "efficient_estimates"]
+__all__ = [
+    "Differentiable",
+    "Estimates",
+    "Exposed",
+    "efficient_estimates",
+    "parameters_of",
+]
 
+_NAMES = ("x_px", "y_px", "z_nm", "photons")
 _MOST_SD = (0.3, 0.3, 120.0, 0.25)
 """x and y in px, z in nm, photons relative: less certain estimates are left out.
 
@@ -99,8 +106,7 @@ def efficient_estimates(
         False: z is taken as known.
     """
     count = len(rows)
-    truth = np.stack([rows[n] for n in ("x_px", "y_px", "z_nm", "photons")], 1)
-    truth = truth.astype(np.float64)
+    truth = parameters_of(rows)
     information, score = _information(rows, psf, exposed)
     used = np.array([0, 1, 2, 3] if three_dimensional else [0, 1, 3])
     information = information[:, used[:, None], used]
@@ -134,6 +140,11 @@ def efficient_estimates(
     return Estimates(value, spread, good)
 
 
+def parameters_of(rows: npt.NDArray[np.void]) -> npt.NDArray[np.float64]:
+    """(E, 4) x px, y px, z nm, photons of `EMITTER_DTYPE` rows."""
+    return np.stack([rows[name] for name in _NAMES], 1).astype(np.float64)
+
+
 def _pairs(
     rows: npt.NDArray[np.void],
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
@@ -154,8 +165,7 @@ def _information(
         return np.zeros((0, 4, 4)), np.zeros((0, 4))
     like = exposed.expected
     xp = array_namespace(like)
-    names = ("x_px", "y_px", "z_nm", "photons")
-    place = [full_like_dtype(rows[name].astype(np.float32), like) for name in names]
+    place = [full_like_dtype(rows[name].astype(np.float32), like) for name in _NAMES]
     slopes = psf.derivatives(*place)[:, :4]
     _, column, row = psf.roi(*place)
     tall, wide = int(slopes.shape[2]), int(slopes.shape[3])

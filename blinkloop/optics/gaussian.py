@@ -23,6 +23,8 @@ from blinkloop.schema import GaussianPsfSettings
 __all__ = [
     "REACH",
     "GaussianPsf",
+    "astigmatic_sigmas",
+    "astigmatic_slopes",
     "gaussian_derivatives",
     "gaussian_lines",
     "gaussian_shares",
@@ -79,12 +81,14 @@ class GaussianPsf:
     def sigmas_px(self, z_nm: Array) -> tuple[Array, Array]:
         """Standard deviations along x and y, in px, at z in nm; same shape as z."""
         s = self.settings
-        up = (z_nm + s.astigmatism_nm) / s.depth_nm
-        down = (z_nm - s.astigmatism_nm) / s.depth_nm
-        if s.z_range_nm[0] == s.z_range_nm[1] and s.astigmatism_nm == 0:
-            up = down = 0.0 * z_nm
-        sigma_x = s.sigma0_px * (1 + up * up) ** 0.5
-        return sigma_x, s.sigma0_px * (1 + down * down) ** 0.5
+        z_nm = 0.0 * z_nm if self._flat else z_nm
+        return astigmatic_sigmas(z_nm, s.sigma0_px, s.astigmatism_nm, s.depth_nm)
+
+    @property
+    def _flat(self) -> bool:
+        """One width, whatever z is."""
+        s = self.settings
+        return s.z_range_nm[0] == s.z_range_nm[1] and s.astigmatism_nm == 0
 
     @property
     def z_range_nm(self) -> tuple[float, float]:
@@ -169,23 +173,14 @@ class GaussianPsf:
         shape
             Rows and columns of all windows.
         """
-        sigmas = self.sigmas_px(z_nm)
-        slopes = self._sigma_slopes(z_nm, *sigmas)
+        s, sigmas = self.settings, self.sigmas_px(z_nm)
+        if self._flat:
+            slopes = (0.0 * z_nm, 0.0 * z_nm)
+        else:
+            facts = (s.sigma0_px, s.astigmatism_nm, s.depth_nm)
+            slopes = astigmatic_slopes(z_nm, *facts, sigmas)
         return gaussian_derivatives(
             x_px, y_px, photons, sigmas, slopes, (column, row), shape
-        )
-
-    def _sigma_slopes(
-        self, z_nm: Array, sigma_x: Array, sigma_y: Array
-    ) -> tuple[Array, Array]:
-        """Slopes of sigma_x and sigma_y by z, px per nm."""
-        s = self.settings
-        if s.z_range_nm[0] == s.z_range_nm[1] and s.astigmatism_nm == 0:
-            return 0.0 * z_nm, 0.0 * z_nm
-        scale = (s.sigma0_px / s.depth_nm) ** 2
-        return (
-            scale * (z_nm + s.astigmatism_nm) / sigma_x,
-            scale * (z_nm - s.astigmatism_nm) / sigma_y,
         )
 
     def render(
@@ -246,6 +241,38 @@ def render_gaussians(
     table_y[at, rank] = rows
     # A sum over emitters of outer products: one matrix product per frame.
     return xp.matmul(xp.swapaxes(table_y, 1, 2), table_x)
+
+
+def astigmatic_sigmas(
+    z_nm: Array, sigma0_px: Array, astigmatism_nm: Array, depth_nm: Array
+) -> tuple[Array, Array]:
+    """Standard deviations along x and y, px, of Gaussians at z.
+
+    Parameters
+    ----------
+    z_nm
+        (E,) floats.
+    sigma0_px, astigmatism_nm, depth_nm
+        One number each, or (E,).
+    """
+    up = (z_nm + astigmatism_nm) / depth_nm
+    down = (z_nm - astigmatism_nm) / depth_nm
+    return sigma0_px * (1 + up * up) ** 0.5, sigma0_px * (1 + down * down) ** 0.5
+
+
+def astigmatic_slopes(
+    z_nm: Array,
+    sigma0_px: Array,
+    astigmatism_nm: Array,
+    depth_nm: Array,
+    sigmas_px: tuple[Array, Array],
+) -> tuple[Array, Array]:
+    """Derivatives of `astigmatic_sigmas`, which are `sigmas_px`, by z; px per nm."""
+    scale = (sigma0_px / depth_nm) ** 2
+    return (
+        scale * (z_nm + astigmatism_nm) / sigmas_px[0],
+        scale * (z_nm - astigmatism_nm) / sigmas_px[1],
+    )
 
 
 def window_corner(x_px: Array, y_px: Array, half_px: int) -> tuple[Array, Array]:

@@ -16,6 +16,8 @@ from blinkloop.optics._namespace import Array, array_namespace, full_like_dtype
 from blinkloop.optics.camera import draw_gamma, draw_normal, draw_poisson
 from blinkloop.optics.gaussian import (
     REACH,
+    astigmatic_sigmas,
+    astigmatic_slopes,
     gaussian_derivatives,
     gaussian_windows,
     render_gaussians,
@@ -50,11 +52,9 @@ class VariedGaussianPsf:
 
     def sigmas_px(self, z_nm: Array, frame: Array) -> tuple[Array, Array]:
         """Standard deviations (E,) along x and y, px, of emitters at z in a frame."""
-        s0 = full_like_dtype(self.sigma0_px, z_nm)[frame]
-        a = full_like_dtype(self.astigmatism_nm, z_nm)[frame]
-        d = full_like_dtype(self.depth_nm, z_nm)[frame]
-        up, down = (z_nm + a) / d, (z_nm - a) / d
-        return s0 * (1 + up * up) ** 0.5, s0 * (1 + down * down) ** 0.5
+        facts = (self.sigma0_px, self.astigmatism_nm, self.depth_nm)
+        of_frame = [full_like_dtype(fact, z_nm)[frame] for fact in facts]
+        return astigmatic_sigmas(z_nm, *of_frame)
 
     def for_emitters(self, frame: Array) -> EmitterGaussians:
         """The PSF that each emitter (E,) has in its frame."""
@@ -104,12 +104,10 @@ class EmitterGaussians:
             full_like_dtype(fact, z_nm)
             for fact in (self.sigma0_px, self.astigmatism_nm, self.depth_nm)
         )
-        up, down = (z_nm + a) / d, (z_nm - a) / d
-        sigma_x, sigma_y = s0 * (1 + up * up) ** 0.5, s0 * (1 + down * down) ** 0.5
-        scale = s0 * s0 / d
-        widest = max(float(sigma_x.max()), float(sigma_y.max()))
-        slopes = (scale * up / sigma_x, scale * down / sigma_y)
-        return (sigma_x, sigma_y), slopes, math.ceil(REACH * widest)
+        sigmas = astigmatic_sigmas(z_nm, s0, a, d)
+        widest = max(float(sigma.max()) for sigma in sigmas)
+        slopes = astigmatic_slopes(z_nm, s0, a, d, sigmas)
+        return sigmas, slopes, math.ceil(REACH * widest)
 
     def roi(
         self, x_px: Array, y_px: Array, z_nm: Array, photons: Array

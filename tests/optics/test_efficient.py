@@ -8,7 +8,7 @@ import pytest
 
 from blinkloop.optics import Camera, GaussianPsf, crlb
 from blinkloop.optics.crlb import pixel_variance
-from blinkloop.optics.efficient import Exposed, efficient_estimates
+from blinkloop.optics.efficient import Exposed, efficient_estimates, parameters_of
 from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
 from blinkloop.schema import EMITTER_DTYPE, CameraSettings, GaussianPsfSettings
 
@@ -40,10 +40,6 @@ def expected(rows: npt.NDArray[np.void], n_frames: int) -> npt.NDArray[np.float3
     return (images + BACKGROUND).astype(np.float32)
 
 
-def truth(rows: npt.NDArray[np.void]) -> npt.NDArray[np.float64]:
-    return np.stack([rows[name] for name in NAMES], 1).astype(np.float64)
-
-
 def seen(mean: npt.NDArray[np.float32], seed: int = 1) -> Exposed:
     frames = np.random.default_rng(seed).poisson(mean).astype(np.float32)
     return Exposed(frames, mean, mean.copy())
@@ -53,7 +49,7 @@ def test_estimates_have_the_errors_they_claim_and_reach_the_bound() -> None:
     rows = emitters(2000)
     found = efficient_estimates(rows, PSF, seen(expected(rows, 2000)))
     assert found.known.all()
-    z = (found.value - truth(rows)) / np.sqrt(found.variance)
+    z = (found.value - parameters_of(rows)) / np.sqrt(found.variance)
     np.testing.assert_allclose(z.mean(0), 0.0, atol=4 / 2000**0.5)
     np.testing.assert_allclose(z.std(0), 1.0, atol=4 / (2 * 2000) ** 0.5)
     place = [rows[name].astype(np.float64) for name in NAMES]
@@ -66,7 +62,7 @@ def test_without_noise_the_estimate_is_the_truth() -> None:
     rows = emitters(20)
     mean = expected(rows, 20)
     found = efficient_estimates(rows, PSF, Exposed(mean, mean, mean))
-    np.testing.assert_allclose(found.value, truth(rows), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.value, parameters_of(rows), rtol=1e-6, atol=1e-6)
 
 
 def test_frames_before_and_after_help_the_place_and_not_the_photons() -> None:
@@ -82,7 +78,7 @@ def test_frames_before_and_after_help_the_place_and_not_the_photons() -> None:
     # What z owes to the photons, a better z gives back.
     assert ratio[:, 3].max() < 1.0 + 1e-6
     assert ratio[:, 3].min() > 0.9
-    z = (three.value - truth(long))[middle] / np.sqrt(three.variance[middle])
+    z = (three.value - parameters_of(long))[middle] / np.sqrt(three.variance[middle])
     np.testing.assert_allclose(z.std(0), 1.0, atol=4 / 600**0.5)
 
 
@@ -104,7 +100,7 @@ def test_read_and_excess_noise_count() -> None:
     adu = camera.forward(mean, np.random.default_rng(2))
     exposed = Exposed(camera.backward(adu), mean, pixel_variance(mean, camera))
     found = efficient_estimates(rows, PSF, exposed)
-    z = (found.value - truth(rows)) / np.sqrt(found.variance)
+    z = (found.value - parameters_of(rows)) / np.sqrt(found.variance)
     np.testing.assert_allclose(z.std(0), 1.0, atol=4 / 1000**0.5)
 
 
@@ -134,7 +130,7 @@ def test_dim_emitters_and_blind_pixels_give_no_estimate() -> None:
     with np.errstate(divide="raise", invalid="raise", over="raise"):
         found = efficient_estimates(rows, PSF, exposed)
     assert found.known.tolist() == [False, False, True]
-    np.testing.assert_array_equal(found.value[:2], truth(rows)[:2])
+    np.testing.assert_array_equal(found.value[:2], parameters_of(rows)[:2])
     assert not found.variance[:2].any()
 
 
