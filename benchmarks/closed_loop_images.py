@@ -13,6 +13,9 @@ knows no absolute number, so it always gets this one, and a cut-off that makes i
 as many as are there). Errors of "copied" are against the true density of those 2 s.
 
     python benchmarks/closed_loop_images.py --seeds 3
+
+With `--rows FILE` every run is kept as soon as it is there, and those that the file
+already has are not run again.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import closed_loop_sample as sample
@@ -229,6 +233,30 @@ def simulate(
     return Track(density, density, power)
 
 
+def scores_of(
+    session: Session,
+    case: Case,
+    law: tuple[str, Callable[[float], Watching]],
+    seeds: int,
+    rows: tuple[Path | None, dict[str, Any]],
+) -> list[dict[str, float]]:
+    """One score per seed; `rows`: where they are kept, and what they were made with."""
+    (name, make), (path, made_with) = law, rows
+    kept = [] if path is None or not path.exists() else path.read_text().splitlines()
+    done = [json.loads(line) for line in kept]
+    scores = []
+    for seed in range(seeds):
+        key = {"case": case.name, "law": name, "seed": seed, **made_with}
+        found = next((d["score"] for d in done if key.items() <= d.items()), None)
+        if found is None:
+            found = score(case, simulate(session, case, make, seed))
+            if path is not None:
+                with path.open("a") as lines:
+                    lines.write(json.dumps({**key, "score": found}) + "\n")
+        scores.append(found)
+    return scores
+
+
 def main() -> None:
     """Print the table, or JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -240,6 +268,7 @@ def main() -> None:
     parser.add_argument("--model", default="astigmatic-lite")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rows", type=Path, help="JSON lines, one per run.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     sample.SECONDS, sample.SIDE_PX = options.seconds, options.size
@@ -258,15 +287,18 @@ def main() -> None:
     }
     began = time.perf_counter()
     rows: list[dict[str, Any]] = []
+    made_with = {
+        "model": session.model.sha256,
+        "seconds": options.seconds,
+        "side_px": options.size,
+    }
     cases = CASES if options.cases is None else [CASES[i] for i in options.cases]
     for case in cases:
         for name, make in laws.items():
             if options.laws is not None and name not in options.laws:
                 continue
-            scores = [
-                score(case, simulate(session, case, make, seed))
-                for seed in range(options.seeds)
-            ]
+            kept = (options.rows, made_with)
+            scores = scores_of(session, case, (name, make), options.seeds, kept)
             rows.append(row_of(case, name, scores))
             sys.stderr.write(table(rows[-1:]).splitlines()[-1] + "\n")
     took_s = time.perf_counter() - began
