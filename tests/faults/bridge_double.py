@@ -25,7 +25,7 @@ from bridge_engine import (
     ImageProcessor,
     Made,
     Notifications,
-    free_socket,
+    bound_socket,
 )
 
 REMOTE = "org.micromanager.remote."
@@ -155,7 +155,7 @@ class Server:
         self.objects: dict[int, Made] = {}
 
     def listen(self) -> int:
-        socket, port = free_socket(zmq.REP)
+        socket, port = bound_socket(zmq.REP)
         threading.Thread(target=self.serve, args=(socket,), daemon=True).start()
         return port
 

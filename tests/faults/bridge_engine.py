@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import queue
+import random
 import socket
 import sys
 import threading
@@ -16,24 +17,36 @@ import zmq
 
 ACQUISITION = "org.micromanager.acqj.main.Acquisition"
 numbers = itertools.count(1)
-given: set[int] = set()
+
+PORTS = range(20_000, 32_768)
+"""For sockets that a client binds: below those that systems give out by themselves."""
+held: list[socket.socket] = []
 
 
-def free_socket(kind: int) -> tuple[Any, int]:
-    """A bound socket and its port."""
-    bound, port = zmq.Context.instance().socket(kind), free_port()
-    bound.bind(f"tcp://127.0.0.1:{port}")
-    return bound, port
+def bound_socket(kind: int) -> tuple[Any, int]:
+    """A socket bound to a port that the system chose, and its port."""
+    bound = zmq.Context.instance().socket(kind)
+    return bound, bound.bind_to_random_port("tcp://127.0.0.1")
 
 
-def free_port() -> int:
-    """For a socket that the other side binds; never the same one twice."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = int(server.getsockname()[1])
-        if port not in given:
-            given.add(port)
-            return port
+def port_for_client() -> int:
+    """For a socket that the other side binds; no other double gives it out.
+
+    The double of a killed run calls that run's ports until it ends itself. Whoever else
+    binds one of them later shares his messages with it: a run whose events went there
+    got no frame. So this process holds the port, in UDP, which is in nobody's way.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            holder.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            holder.close()
+            continue
+        held.append(holder)
+        return port
+    raise OSError(f"no port of {PORTS} is free")
 
 
 class Made:
@@ -47,8 +60,8 @@ class ImageProcessor:
     """Sends images to Python and waits for their end to come back."""
 
     def __init__(self) -> None:
-        self.push, self.push_port = free_socket(zmq.PUSH)
-        self.pull_port = free_port()
+        self.push, self.push_port = bound_socket(zmq.PUSH)
+        self.pull_port = port_for_client()
         self.finished = threading.Event()
 
     def getPullPort(self) -> int:
@@ -88,7 +101,7 @@ class Notifications:
     """Told twice: no more events, no more images."""
 
     def __init__(self, acquisition: Acquisition) -> None:
-        self.push, self.port = free_socket(zmq.PUSH)
+        self.push, self.port = bound_socket(zmq.PUSH)
         acquisition.notifications = self
 
     def getPort(self) -> int:
@@ -108,7 +121,7 @@ class Acquisition:
     """An engine as small as it can be: hardware sequences of one camera."""
 
     def __init__(self, core: Any) -> None:
-        self.core, self.port = core.core, free_port()
+        self.core, self.port = core.core, port_for_client()
         self.processor: ImageProcessor | None = None
         self.notifications: Notifications | None = None
         self.aborted, self.events_finished = threading.Event(), threading.Event()

@@ -45,7 +45,8 @@ def test_killed_runs_leave_the_laser_dark_within_a_second(micro_manager, run) ->
     """`blinkloop run` is killed -9; the core that owns the laser says what was set."""
     delays, slower = [], slowdown()
     for kill in range(int(os.environ.get("BLINKLOOP_KILLS", KILLS))):
-        # A new one each time: the killed run's acquisition goes on in the old one.
+        # A new one each time: the killed run's acquisition goes on in the old one, and
+        # would take a processor from those after it.
         mm = micro_manager()
         one = run(*through(mm), *CONTROL)
         frames = one.folder / "localizations.zarr" / "frames" / "index" / "c"
@@ -62,6 +63,7 @@ def test_killed_runs_leave_the_laser_dark_within_a_second(micro_manager, run) ->
         said = json.loads(log.read_text().splitlines()[0])["event"]
         assert said == "the run died; DA405.Voltage set to 0, reads 0"
         assert read_live_store(one.folder / "localizations.zarr") is not None
+        mm.process.kill()
     print(f"dark after {sorted(round(1000 * d) for d in delays)} ms")
     # A second of a computer that has nothing else to do.
     assert max(delays) < 1.0 * max(slower, slowdown()), delays
