@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from tiny_recipes import tiny
 
 from blinkloop.training.batches import stream_number
@@ -21,9 +21,9 @@ from blinkloop.training.trainer import Trainer
 
 def two_processes(folder: Path, **settings: object) -> list[dict[str, object]]:
     """What each of two processes says, started as torchrun starts them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    # The store where they meet is ours, as it is torchrun's: a port that is looked up,
+    # given back and bound again by the first of them can be somebody else's by then.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     here = Path(__file__).parent
     children = [
         subprocess.Popen(
@@ -34,7 +34,8 @@ def two_processes(folder: Path, **settings: object) -> list[dict[str, object]]:
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": "2",
                 "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
+                "MASTER_PORT": str(store.port),
+                "TORCHELASTIC_USE_AGENT_STORE": "True",
                 "GLOO_SOCKET_IFNAME": "lo",
             },
             stderr=subprocess.PIPE,
