@@ -75,6 +75,8 @@ class BridgeSafeAction:
         self._safe, self._slack, self._port = safe_value, slack, port
         self._connect = connect or _pycromanager
         self._core: Any = None
+        # Let go, a core waits for ever for a Micro-Manager that has gone.
+        self._broken: list[Any] = []
 
     def prepare(self) -> None:
         """Connect, and see that the property is there."""
@@ -92,6 +94,7 @@ class BridgeSafeAction:
         try:
             text, read = self._within(_ANSWER_S, self._set)
         except Exception:
+            self._broken.append(self._core)
             self._core = None
             raise
         if not abs(read - self._safe) <= self._slack:

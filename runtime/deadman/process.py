@@ -33,6 +33,8 @@ ARM, BEAT, DISARM, QUIT = b"A", b"B", b"D", b"Q"
 READY = "ready"
 _GONE = b""
 _LOOK_S = 0.1
+_kept: list[SafeAction] = []
+"""Let go by nobody: a bridge then waits for ever for a Micro-Manager that has gone."""
 
 
 class Watcher:
@@ -154,6 +156,7 @@ def main(stdin: BinaryIO | None = None, stdout: TextIO | None = None) -> int:
     try:
         plan = DeadManPlan.from_line(source.readline())
         action = plan.make_action()
+        _kept.append(action)
         action.prepare()
         watcher = Watcher(plan, action, messages)
     except Exception as error:

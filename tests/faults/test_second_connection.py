@@ -15,7 +15,9 @@ import time
 from busy import slowdown
 from fault_helpers import laser_rows, wait_for
 
+from blinkloop.integrations.micromanager.deadman_bridge import bridge_plan
 from blinkloop.runtime import read_live_store
+from blinkloop.runtime.deadman import DeadMan
 
 KILLS = 2
 CONTROL = ("--mode", "control", "--laser", "DA405.Voltage", "--start-power", 2)
@@ -97,6 +99,20 @@ def test_micro_manager_that_dies(micro_manager, run) -> None:
     parts = ("frames_localized", "frames_skipped", "frames_lost")
     assert report["frames_seen"] == sum(report[part] for part in parts) > 0
     assert laser_rows(one.folder)[-1]["reason"].startswith("NOT SAFE")
+
+
+def test_no_dead_man_outlives_a_micro_manager_that_has_gone(micro_manager) -> None:
+    """What it holds of the bridge waits for ever for an answer when it is let go."""
+    mm = micro_manager()
+    dead_man = DeadMan(bridge_plan("DA405", "Voltage", 0, port=mm.port))
+    mm.process.kill()
+    mm.process.wait()
+    dead_man.close()
+    try:
+        assert wait_for(lambda: dead_man._process.poll() is not None, 20)
+    finally:
+        dead_man._process.kill()
+    assert dead_man._process.returncode == 0
 
 
 def test_a_second_run_on_the_same_camera(micro_manager, run) -> None:
