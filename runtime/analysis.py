@@ -24,6 +24,7 @@ from blinkloop.runtime.report import EndedBy
 from blinkloop.runtime.run_control import RunControl
 from blinkloop.runtime.run_settings import PipelineSettings
 from blinkloop.runtime.sinks.writer import SinkWriter
+from blinkloop.runtime.steady import collect_when_due
 
 __all__ = ["Analysis"]
 
@@ -158,6 +159,7 @@ class Analysis:
                 self._localizations += len(result.localizations)
                 self._tables_full += bool(result.table_full)
         self._writer.put(results)
+        collect_when_due()
 
     def _watch(self, last_frame_s: float) -> bool:
         """Look at a silent source while nothing waits; False when it is time to end."""

@@ -116,6 +116,22 @@ def test_it_is_readable_while_it_grows(tmp_path: Path) -> None:
     assert reader.meta["frames"] == 17
 
 
+@pytest.mark.usefixtures("small_chunks")
+def test_arrays_are_lengthened_by_several_chunks_at_once(tmp_path: Path) -> None:
+    store = LiveStore(tmp_path / "a.zarr", flush_s=1000)
+    store.open({})
+    lengths = set()
+    for index in range(110):
+        store.write([make_result(index)])
+        x = zarr.open_array(tmp_path / "a.zarr/localizations/x_px", mode="r")
+        lengths.add(x.shape[0])
+    reader = LiveStoreReader(tmp_path / "a.zarr")
+    chunk, rows = int(x.chunks[0]), len(reader)
+    assert rows > 8 * chunk
+    assert sorted(lengths) == [n * 8 * chunk for n in range(rows // (8 * chunk) + 2)]
+    assert_rows_equal(reader.table().data, rows_of(range(110))[:rows])
+
+
 def test_tick_flushes_what_waited_long_enough(tmp_path: Path) -> None:
     store = LiveStore(tmp_path / "a.zarr", flush_s=0.0)
     store.open({})
