@@ -65,20 +65,42 @@ def _attribute(node: Any, name: str) -> Any:
 def _divide_whole_numbers(
     onnx: Any, graph: Any, makers: dict[str, Any], floor: Any
 ) -> None:
-    """Cast(a), Cast(b) -> Div -> Floor -> Cast to int64  =>  Div(a, b) in int64."""
+    """Cast(a), Cast(b) -> Div -> Floor -> Cast to int64  =>  Div(a, b) in int64.
+
+    In place of Cast(b) there may be a whole number, written as float.
+    """
     divide = makers.get(floor.input[0])
     if divide is None or divide.op_type != "Div":
         return
-    parts = [makers.get(name) for name in divide.input]
     users = [n for n in graph.node if floor.output[0] in n.input]
     casts = [n for n in users if n.op_type == "Cast" and _attribute(n, "to") == _INT64]
-    if len(casts) != len(users) or not all(p and p.op_type == "Cast" for p in parts):
+    whole = [_whole_number(onnx, graph, makers, name) for name in divide.input]
+    if len(casts) != len(users) or None in whole:
         return
-    whole = [part.input[0] for part in parts if part is not None]
     for cast in casts:
         # Neither index nor width is ever negative, where `Div` would not be `floor`.
         new = onnx.helper.make_node("Div", whole, list(cast.output), name=cast.name)
         cast.CopyFrom(new)
+
+
+def _whole_number(
+    onnx: Any, graph: Any, makers: dict[str, Any], name: str
+) -> str | None:
+    """The int64 value of which `name` is the float; None when there is none."""
+    maker = makers.get(name)
+    if maker is not None:
+        return str(maker.input[0]) if maker.op_type == "Cast" else None
+    tensor = next((t for t in graph.initializer if t.name == name), None)
+    if tensor is None:
+        return None
+    value = onnx.numpy_helper.to_array(tensor)
+    if not np.all(value == np.floor(value)):
+        return None
+    whole = f"{name}_int64"
+    if all(t.name != whole for t in graph.initializer):
+        made = onnx.numpy_helper.from_array(value.astype(np.int64), whole)
+        graph.initializer.append(made)
+    return whole
 
 
 def number_types(model: Any) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def _chosen(
     inside |= {
         index
         for index, node in enumerate(nodes)
-        if node.op_type == "Slice"
+        if node.op_type in ("Slice", "Gather")
         and places.before[index]
         and node.input[0] in made
         and not any(last.output[0] in node.input for last in places.last)

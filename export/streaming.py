@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from blinkloop.schema import DetectionSettings, Scaling
 from blinkloop.training.detection import (
+    best_pixels,
     count_variance,
     detection_scores,
-    detection_table,
     physical_scale,
+    table_of,
 )
-from blinkloop.training.network import TwoStageNetwork
+from blinkloop.training.network import TwoStageNetwork, places_in_cells
 
 __all__ = ["BLOCK_PX", "INPUT_NAMES", "OUTPUT_NAMES", "StreamingNetwork"]
 
@@ -114,31 +115,51 @@ class StreamingNetwork(nn.Module):
         scaled = self._scaled(frames, offset_adu, photons_per_adu)
         padded = F.pad(scaled, (0, right, 0, below))
         new = self.network.analyse(padded.unsqueeze(1))
-        # `where`, not a product: what was kept before a segment may be anything.
-        before = torch.where(
-            segment_start.reshape(1, 1, 1, 1) > 0.5, new[:1], features_in
-        )
-        known = torch.cat([before, new], 0)
-        context = torch.cat([known[:-2], known[1:-1], known[2:]], 1)
-        maps = self.network.combine(context)
-        maps = maps.narrow(2, 0, height).narrow(3, 0, width) * self.scale
+        context, features_out = self._windows(features_in, new, segment_start)
+        cells = self.network.raw_cells(context)
+        pixels = [h.spread(c) for h, c in zip(self.network.heads, cells, strict=True)]
+        maps = self.network.activate(*pixels) * self.scale
+        maps = maps.narrow(2, 0, height).narrow(3, 0, width)
 
-        p = maps[:, 0]
+        p = self.network.probability(pixels[0])[:, 0]
+        p = p.narrow(1, 0, height).narrow(2, 0, width)
         scores = detection_scores(p, self.detection, threshold)
-        detections, counts = detection_table(
-            maps, scores, self.detection.max_detections
-        )
+        best = best_pixels(scores, self.detection.max_detections)
+        # Of the other nine channels only these pixels: without `maps`, which a runtime
+        # leaves out, nothing else is computed of them.
+        places = places_in_cells(best.row, best.column, context, stride)
+        raw = [h.at(c, places) for h, c in zip(self.network.heads, cells, strict=True)]
+        picked = self.network.activate(*raw) * self.scale[..., 0]
+        detections = table_of(picked, best)
         blocks = F.pad(p, (0, BLOCK_PX - 1, 0, BLOCK_PX - 1)).unsqueeze(1)
         block_mean = F.avg_pool2d(blocks, BLOCK_PX).squeeze(1) * float(BLOCK_PX**2)
         return (
             detections,
-            counts,
+            best.counts,
             p.sum((1, 2)),
             count_variance(p),
             block_mean,
-            known[-2:],
+            features_out,
             maps,
         )
+
+    @staticmethod
+    def _windows(
+        before: Tensor, new: Tensor, segment_start: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Features of each frame and its two neighbours, and those to keep.
+
+        (2, C, Hf, Wf) and (T, C, Hf, Wf) -> (T, 3C, Hf, Wf) and (2, C, Hf, Wf).
+        """
+        known = torch.cat([before, new], 0)
+        rows = torch.arange(new.shape[0]).unsqueeze(1) + torch.arange(3)
+        # At the start of a segment the first frame stands for those before it. Chosen,
+        # not multiplied: what was kept may be anything.
+        first = 2 * (segment_start > 0.5).to(rows.dtype)
+        rows = torch.maximum(rows, first)
+        triples = known.index_select(0, rows.reshape(-1))
+        context = triples.reshape(new.shape[0], -1, *new.shape[2:])
+        return context, known.index_select(0, rows[-1, 1:])
 
     def _scaled(
         self, frames: Tensor, offset: Tensor, photons_per_adu: Tensor

@@ -12,6 +12,8 @@ Legend: T frames, H rows, W columns, K rows of the table.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -27,11 +29,14 @@ from blinkloop.schema import (
 
 __all__ = [
     "PHYSICAL_CHANNELS",
+    "BestPixels",
+    "best_pixels",
     "count_variance",
     "detection_scores",
     "detection_table",
     "localize",
     "physical_scale",
+    "table_of",
 ]
 
 PHYSICAL_CHANNELS = (
@@ -159,27 +164,66 @@ def detection_table(
     counts
         (T,) int64 detections found; more than K means that the table is full.
     """
+    best = best_pixels(scores, max_detections)
+    width = scores.shape[2]
+    index = (best.row * width + best.column).unsqueeze(1)
+    picked = maps.flatten(2).gather(2, index.expand(-1, len(PHYSICAL_CHANNELS), -1))
+    return table_of(picked, best), best.counts
+
+
+class BestPixels(NamedTuple):
+    """The pixels with the best scores of every frame, best first.
+
+    Parameters
+    ----------
+    score
+        (T, K); 0 beyond the detections.
+    row, column
+        (T, K) int64; 0 beyond the detections.
+    counts
+        (T,) int64 detections found; more than K means that some are left out.
+    """
+
+    score: Tensor
+    row: Tensor
+    column: Tensor
+    counts: Tensor
+
+
+def best_pixels(scores: Tensor, max_detections: int) -> BestPixels:
+    """The K best of (T, H, W) `detection_scores`."""
     width = scores.shape[2]
     flat = scores.flatten(1)
     counts = (flat > 0).sum(1)
     # K zeros keep K constant for images of fewer than K pixels.
     best, where = torch.topk(F.pad(flat, (0, max_detections)), max_detections, dim=1)
-    valid = best > 0
-    where = torch.where(valid, where, torch.zeros_like(where))
-    index = where.unsqueeze(1).expand(-1, len(PHYSICAL_CHANNELS), -1)
-    picked = torch.gather(maps.flatten(2), 2, index)
+    where = torch.where(best > 0, where, torch.zeros_like(where))
     row = torch.div(where, width, rounding_mode="floor")
-    column = where - row * width
-    columns = [best]
+    return BestPixels(best, row, where - row * width, counts)
+
+
+def table_of(picked: Tensor, best: BestPixels) -> Tensor:
+    """Rows of `detection_table` from the values at those pixels.
+
+    Parameters
+    ----------
+    picked
+        (T, 10, K) in physical units, channels `PHYSICAL_CHANNELS`.
+    best
+        Where they were taken.
+    """
+    columns = [best.score]
+    # Before they are put together: along the last axis a mask costs several times more.
+    valid = (best.score > 0).unsqueeze(1)
+    picked = torch.where(valid, picked, torch.zeros_like(picked))
     for channel in _TABLE_CHANNELS:
         value = picked[:, channel]
         if channel == PHYSICAL_CHANNELS.index("x_px"):
-            value = value + column.to(value.dtype)
+            value = value + best.column.to(value.dtype)
         elif channel == PHYSICAL_CHANNELS.index("y_px"):
-            value = value + row.to(value.dtype)
+            value = value + best.row.to(value.dtype)
         columns.append(value)
-    table = torch.stack(columns, 2)
-    return torch.where(valid.unsqueeze(2), table, torch.zeros_like(table)), counts
+    return torch.stack(columns, 2)
 
 
 def localize(

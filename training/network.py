@@ -23,7 +23,14 @@ from torch.nn import functional
 
 from blinkloop.schema import Architecture
 
-__all__ = ["MAP_CHANNELS", "SIGMA_FLOOR", "Heads", "MovieHeads", "TwoStageNetwork"]
+__all__ = [
+    "MAP_CHANNELS",
+    "SIGMA_FLOOR",
+    "Heads",
+    "MovieHeads",
+    "TwoStageNetwork",
+    "places_in_cells",
+]
 
 Heads = tuple[Tensor, Tensor, Tensor, Tensor]
 """p, position, sigma and background before activation, (N, 1 or 4, H, W) each."""
@@ -117,8 +124,51 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, Hf, Wf) -> (N, channels, H, W)."""
-        y: Tensor = self.out(self.activation(self.hidden(features)))
-        return functional.pixel_shuffle(y, self.stride) if self.stride > 1 else y
+        return self.spread(self.cells(features))
+
+    def cells(self, features: Tensor) -> Tensor:
+        """(N, C, Hf, Wf) -> (N, channels s^2, Hf, Wf): a cell's s x s pixels."""
+        result: Tensor = self.out(self.activation(self.hidden(features)))
+        return result
+
+    def spread(self, cells: Tensor) -> Tensor:
+        """Cells -> pixels (N, channels, H, W)."""
+        s = self.stride
+        return functional.pixel_shuffle(cells, s) if s > 1 else cells
+
+    def at(self, cells: Tensor, places: Tensor) -> Tensor:
+        """Values of some pixels, (N, channels, K), without all the others.
+
+        Parameters
+        ----------
+        cells
+            Of `cells`.
+        places
+            (N, K) of `places_in_cells`.
+        """
+        pixels = self.stride**2 * cells.shape[2] * cells.shape[3]
+        flat = cells.reshape(cells.shape[0], -1, pixels)
+        return flat.gather(2, places.unsqueeze(1).expand(-1, flat.shape[1], -1))
+
+
+def places_in_cells(row: Tensor, column: Tensor, cells: Tensor, stride: int) -> Tensor:
+    """Where pixels are among the values of a channel of `Head.cells`.
+
+    Parameters
+    ----------
+    row, column
+        (N, K) int64.
+    cells
+        Any with the feature grid as its last two axes.
+    stride
+        s: a cell has s x s pixels.
+    """
+    if stride == 1:
+        return row * cells.shape[3] + column
+    down = torch.div(row, stride, rounding_mode="floor")
+    right = torch.div(column, stride, rounding_mode="floor")
+    inside = (row - down * stride) * stride + (column - right * stride)
+    return (inside * cells.shape[2] + down) * cells.shape[3] + right
 
 
 class TwoStageNetwork(nn.Module):
@@ -174,22 +224,28 @@ class TwoStageNetwork(nn.Module):
 
     def raw_maps(self, features: Tensor) -> Heads:
         """Context features (N, 3C, Hf, Wf) -> outputs of the heads, not activated."""
+        pairs = zip(self.heads, self.raw_cells(features), strict=True)
+        p, position, sigma, background = (head.spread(cells) for head, cells in pairs)
+        return p, position, sigma, background
+
+    @property
+    def heads(self) -> tuple[Head, Head, Head, Head]:
+        """p, position, sigma and background."""
+        return self.head_p, self.head_position, self.head_sigma, self.head_background
+
+    def raw_cells(self, features: Tensor) -> Heads:
+        """As `raw_maps`, with the pixels of a cell as channels: see `Head.cells`."""
         shared = self.context(features)
-        return (
-            self.head_p(shared),
-            self.head_position(shared),
-            self.head_sigma(shared),
-            self.head_background(shared),
-        )
+        p, position, sigma, background = (head.cells(shared) for head in self.heads)
+        return p, position, sigma, background
 
     def activate(
         self, p: Tensor, position: Tensor, sigma: Tensor, background: Tensor
     ) -> Tensor:
         """Outputs of the heads -> maps (N, 10, H, W)."""
-        clamp = self.architecture.logit_clamp
         return torch.cat(
             [
-                torch.sigmoid(p.clamp(-clamp, clamp)),
+                self.probability(p),
                 torch.sigmoid(position[:, :1]),
                 torch.tanh(position[:, 1:]),
                 _SIGMA_SPAN * torch.sigmoid(sigma) + SIGMA_FLOOR,
@@ -197,6 +253,11 @@ class TwoStageNetwork(nn.Module):
             ],
             dim=1,
         )
+
+    def probability(self, p: Tensor) -> Tensor:
+        """Output of the head of p -> probability."""
+        clamp = self.architecture.logit_clamp
+        return torch.sigmoid(p.clamp(-clamp, clamp))
 
     def combine(self, features: Tensor) -> Tensor:
         """(previous, target, next) features (N, 3C, Hf, Wf) -> maps (N, 10, H, W)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,9 +85,16 @@ def _ports(card: ModelCard) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
 
 
 def check_contract(
-    path: Path, card: ModelCard, inputs: Sequence[Port], outputs: Sequence[Port]
+    path: Path,
+    card: ModelCard,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    *,
+    taken_out: Collection[str] = (),
 ) -> None:
     """Compare a graph's ports with the contract.
+
+    `taken_out` are outputs that the file has and the graph was loaded without.
 
     Fixed dimensions are compared where the graph states them; a graph may leave any
     of them dynamic, but must not fix one that the contract leaves open.
@@ -107,6 +114,8 @@ def check_contract(
         if unexpected:
             _refuse(path, f"it has an unknown {kind} {unexpected[0]!r}")
         for port in wanted:
+            if port.name in taken_out:
+                continue
             if port.name not in names:
                 _refuse(path, f"it has no {kind} {port.name!r}")
             got = names[port.name]

@@ -49,13 +49,13 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     provider = "CUDAExecutionProvider"
     device = "cuda"
 
-    def _open(self, model: ModelFile) -> Any:
+    def _open(self, content: bytes) -> Any:
         # The CUDA and cuDNN that torch or NVIDIA's wheels brought, wherever they lie.
         preload = getattr(self._ort, "preload_dlls", None)
         if preload is not None:
             with suppress(Exception):  # what is really missing shows in a moment
                 preload()
-        return super()._open(model)
+        return super()._open(content)
 
     def _provider_options(self) -> dict[str, str]:
         return {

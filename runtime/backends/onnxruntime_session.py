@@ -27,6 +27,7 @@ from blinkloop.runtime.backends.contract import (
 )
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
+from blinkloop.runtime.onnx_outputs import without_output
 from blinkloop.runtime.protocols import BackendOutput
 
 __all__ = ["OnnxRuntimeBackend", "usable_cpus"]
@@ -86,14 +87,18 @@ class OnnxRuntimeBackend:
         self._ort = onnxruntime
         self._card = model.card
         self.threads = threads or usable_cpus()
-        session = self._open(model)
+        self._model = model
+        content, lean = without_output(model.path.read_bytes(), MAPS)
+        session = self._open(content)
         check_contract(
             model.path,
             model.card,
             [Port(p.name, p.type, tuple(p.shape)) for p in session.get_inputs()],
             [Port(p.name, p.type, tuple(p.shape)) for p in session.get_outputs()],
+            taken_out=(MAPS,) if lean else (),
         )
         self._session = session
+        self._with_maps: Any = None if lean else session
         self._binding = session.io_binding()
         value = model.card.detection.threshold if threshold is None else threshold
         self._threshold = self._value(np.array([value], np.float32))
@@ -138,9 +143,12 @@ class OnnxRuntimeBackend:
     ) -> npt.NDArray[np.float32]:
         """Channel maps (T, 10, H, W), one frame late; for `verify`.
 
-        Starts from the kept features like `step`, but leaves them as they are.
+        Starts from the kept features like `step`, but leaves them as they are. The
+        graph with its maps is loaded at the first call.
         """
         features = self._features_for(frames, segment_start)
+        if self._with_maps is None:
+            self._with_maps = self._open(self._model.path.read_bytes())
         feed = {
             "frames": np.ascontiguousarray(frames, np.float32),
             "features_in": features.numpy(),
@@ -150,7 +158,7 @@ class OnnxRuntimeBackend:
             "threshold": self._threshold.numpy(),
         }
         try:
-            (maps,) = self._session.run([MAPS], feed, self._maps_options())
+            (maps,) = self._with_maps.run([MAPS], feed, self._maps_options())
         except Exception as error:
             raise self._failure(error, frames) from error
         return np.asarray(maps, np.float32)
@@ -158,7 +166,7 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Let go of the features and the session's memory; `step` is over."""
         self._features = self._zeros = None
-        self._binding = self._session = None
+        self._binding = self._session = self._with_maps = None
 
     def _run(
         self, frames: npt.NDArray[np.float32], features: Any, segment_start: bool
@@ -184,8 +192,8 @@ class OnnxRuntimeBackend:
         *values, features = binding.get_outputs()
         return [*(value.numpy() for value in values), features]
 
-    def _open(self, model: ModelFile) -> Any:
-        """The session, on this provider or not at all."""
+    def _open(self, content: bytes) -> Any:
+        """A session of a model file's content, on this provider or not at all."""
         onnxruntime = self._ort
         if self.provider not in onnxruntime.get_available_providers():
             raise InputError(
@@ -194,15 +202,15 @@ class OnnxRuntimeBackend:
             )
         try:
             session = onnxruntime.InferenceSession(
-                os.fspath(model.path),
+                content,
                 self._session_options(),
                 providers=[(self.provider, self._provider_options())],
             )
         except Exception as error:  # ORT's exception classes share no public base.
             raise InputError(
-                f"{model.path}: onnxruntime {onnxruntime.__version__} cannot load this "
-                f"graph ({one_line(error)}); the file is damaged or needs a newer "
-                f"onnxruntime; copy or export it again"
+                f"{self._model.path}: onnxruntime {onnxruntime.__version__} cannot "
+                f"load this graph ({one_line(error)}); the file is damaged or needs a "
+                f"newer onnxruntime; copy or export it again"
             ) from error
         # A provider whose libraries are missing is replaced by the CPU, in silence.
         if session.get_providers()[0] != self.provider:

@@ -88,8 +88,10 @@ class OpenVinoBackend:
                 f"reinstall it: pip install --force-reinstall openvino"
             ) from error
         self.threads = threads or usable_cpus()
+        self._model, self._precision = model, precision
         self._card = model.card
-        self._compiled = self._compile(model, precision)
+        self._compiled = self._compile(precision, with_maps=False)
+        self._with_maps: Any = None
         self._request = self._compiled.create_infer_request()
         value = model.card.detection.threshold if threshold is None else threshold
         self._constants = {"threshold": np.array([value], np.float32)}
@@ -140,22 +142,26 @@ class OpenVinoBackend:
     def maps(self, frames: _Floats, *, segment_start: bool = True) -> _Floats:
         """Channel maps (T, 10, H, W), one frame late; for `verify`.
 
-        Starts from the kept features like `step`, but leaves them as they are.
+        Starts from the kept features like `step`, but leaves them as they are. The
+        graph with its maps is compiled at the first call.
         """
         before, _ = self._features_for(frames, segment_start)
+        if self._with_maps is None:
+            self._with_maps = self._compile(self._precision, with_maps=True)
         frames = np.ascontiguousarray(frames, np.float32)
-        request = self._compiled.create_infer_request()
+        request = self._with_maps.create_infer_request()
         self._infer(request, self._inputs(frames, before, segment_start), frames)
         return np.array(request.get_tensor(MAPS).data, np.float32)
 
     def close(self) -> None:
         """Let go of the features and OpenVINO's memory; `step` is over."""
-        self._request = self._compiled = None
+        self._request = self._compiled = self._with_maps = None
         self._features = None
         self._segment_open = False
 
-    def _compile(self, model: ModelFile, precision: str) -> Any:
-        openvino = self._openvino
+    def _compile(self, precision: str, *, with_maps: bool) -> Any:
+        openvino, model = self._openvino, self._model
+        taken_out: tuple[str, ...] = ()
         core = openvino.Core()
         if precision == "bf16":
             able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -178,9 +184,13 @@ class OpenVinoBackend:
             "CPU_DENORMALS_OPTIMIZATION": False,
         }
         try:
-            compiled = core.compile_model(
-                core.read_model(os.fspath(model.path)), "CPU", options
-            )
+            graph = core.read_model(os.fspath(self._model.path))
+            if not with_maps:
+                # Nothing but `verify` asks for them, and all outputs are computed.
+                for result in [r for r in graph.get_results() if _makes_maps(r)]:
+                    graph.remove_result(result)
+                    taken_out = (MAPS,)
+            compiled = core.compile_model(graph, "CPU", options)
         except Exception as error:  # one class of OpenVINO's derives from RuntimeError
             raise InputError(
                 f"{model.path}: openvino {openvino.__version__} cannot load this graph "
@@ -192,6 +202,7 @@ class OpenVinoBackend:
             model.card,
             [_port(port) for port in compiled.inputs],
             [_port(port) for port in compiled.outputs],
+            taken_out=taken_out,
         )
         return compiled
 
@@ -261,6 +272,10 @@ class OpenVinoBackend:
         if self._features is None:  # for the type: one of the branches has made them
             raise ValueError("no features")
         return self._features
+
+
+def _makes_maps(result: Any) -> bool:
+    return MAPS in result.input_value(0).get_names()
 
 
 def _port(port: Any) -> Port:

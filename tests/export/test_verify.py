@@ -113,6 +113,21 @@ def test_a_changed_constant_of_the_graph_fails_on_the_backend(exported, tmp_path
     assert [row.passed for row in rows] == [True, False]
     assert rows[1].max_abs_difference["p"] > 0.1
     assert "differs by" in rows[1].problem
+
+
+def test_a_changed_threshold_of_the_graph_fails_on_the_backend(exported, tmp_path):
+    def change(model):
+        (tensor,) = (
+            t
+            for t in model.graph.initializer
+            if onnx.numpy_helper.to_array(t).shape == ()
+            and abs(onnx.numpy_helper.to_array(t) - DetectionSettings().split) < 1e-6
+        )
+        lower = np.asarray(0.01, np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(lower, tensor.name))
+
+    rows = verify(changed(exported, tmp_path, change), [BACKEND])
+    assert [row.passed for row in rows] == [True, False]
     assert rows[1].detections_added > 0
 
 
