@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -55,13 +55,16 @@ def micro_manager(
     pytest.importorskip("pycromanager", reason="needs the extra `pycromanager`")
     started: list[subprocess.Popen[str]] = []
 
-    def start(version: str = "5.1.0") -> MicroManager:
+    def start(
+        version: str = "5.1.0", environment: Mapping[str, str] | None = None
+    ) -> MicroManager:
         log = tmp_path / f"set{len(started)}.jsonl"
         words = [HERE / "bridge_double.py", cpp_config, log, version]
         process = subprocess.Popen(
             [sys.executable, *map(str, words)],
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **(environment or {})},
             preexec_fn=tied(),
         )
         started.append(process)
@@ -83,7 +86,11 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         pytest.skip("processes are ended in the way of POSIX")
     started: list[Run] = []
 
-    def start(*words: object, limits: Callable[[], None] | None = None) -> Run:
+    def start(
+        *words: object,
+        limits: Callable[[], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Run:
         folder = tmp_path / f"run{len(started)}"
         fixed = (*WORDS, "-o", folder, "--json")
         process = subprocess.Popen(
@@ -95,6 +102,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": f"{HERE}:{HERE.parent / 'cli'}",
+                **(environment or {}),
             },
             preexec_fn=tied(limits),
         )

@@ -60,6 +60,7 @@ def test_killed_runs_leave_the_laser_dark_within_a_second(micro_manager, run) ->
         one.end()
         assert wait_for(lambda mm=mm: mm.was_set()[-1][1] == 0), mm.was_set()
         delays.append(mm.was_set()[-1][0] - killed_s)
+        print(f"kill {kill}: dark after {1000 * delays[-1]:.0f} ms", flush=True)
         log = one.folder / "deadman.log"
         assert wait_for(log.exists)
         said = json.loads(log.read_text().splitlines()[0])["event"]
