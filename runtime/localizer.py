@@ -9,9 +9,10 @@ order of the frames, one frame late; `flush` returns the one still to come.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -215,9 +216,8 @@ def frame_results(
         if header is None:
             return []
         count = int(output.counts[0])
-        table = _localizations(output.detections[0, : min(count, capacity)], header.roi)
-        table["frame"] = header.index
-        return [_result(header, table, output, 0, full=count > capacity)]
+        make = partial(_table, output.detections[0, :count], header)
+        return [_result(header, make, output, 0, full=count > capacity)]
     kept = [number for number, header in enumerate(rows) if header is not None]
     headers = [header for header in rows if header is not None]
     if not headers:
@@ -255,9 +255,18 @@ def _localizations(detections: npt.NDArray[np.float32], roi: Roi) -> npt.NDArray
     return table
 
 
+def _table(
+    detections: npt.NDArray[np.float32], header: FrameHeader
+) -> npt.NDArray[Any]:
+    """Rows (n, 11) of one frame as (n,) of a table."""
+    table = _localizations(detections, header.roi)
+    table["frame"] = header.index
+    return table
+
+
 def _result(
     header: FrameHeader,
-    table: npt.NDArray[Any],
+    table: npt.NDArray[Any] | Callable[[], npt.NDArray[Any]],
     output: BackendOutput,
     row: int,
     *,

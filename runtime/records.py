@@ -1,13 +1,16 @@
-"""Records that travel along the way of a frame. Frozen, with stated units."""
+"""Records that travel along the way of a frame, with stated units."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["Frame", "FrameResult", "Gap", "Roi"]
+
+_Table = npt.NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,8 @@ class Gap:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What the network saw in one frame.
+    """What the network saw in one frame. Not to be changed.
 
     Parameters
     ----------
@@ -62,7 +64,8 @@ class FrameResult:
     segment
         Number of the unbroken run of frames it belongs to.
     localizations
-        (n,) of `LOCALIZATION_DTYPE`, chip coordinates (ROI offset added).
+        (n,) of `LOCALIZATION_DTYPE`, chip coordinates (ROI offset added); or what makes
+        them, called when they are first asked for: the laser is set without them.
     table_full
         True when the graph's detection table overflowed: some are missing.
     count_mean, count_variance
@@ -72,12 +75,42 @@ class FrameResult:
         (Hb, Wb) sum of p in blocks of 8 x 8 px.
     """
 
-    index: int
-    timestamp_s: float
-    roi: Roi
-    segment: int
-    localizations: npt.NDArray[np.void]
-    table_full: bool
-    count_mean: float
-    count_variance: float
-    block_mean: npt.NDArray[np.float32]
+    __slots__ = (
+        "_table",
+        "block_mean",
+        "count_mean",
+        "count_variance",
+        "index",
+        "roi",
+        "segment",
+        "table_full",
+        "timestamp_s",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        timestamp_s: float,
+        roi: Roi,
+        segment: int,
+        localizations: _Table | Callable[[], _Table],
+        table_full: bool,
+        count_mean: float,
+        count_variance: float,
+        block_mean: npt.NDArray[np.float32],
+    ) -> None:
+        self.index, self.timestamp_s, self.roi = index, timestamp_s, roi
+        self.segment = segment
+        self._table = localizations
+        self.table_full = table_full
+        self.count_mean, self.count_variance = count_mean, count_variance
+        self.block_mean = block_mean
+
+    @property
+    def localizations(self) -> _Table:
+        """(n,) of `LOCALIZATION_DTYPE`."""
+        table = self._table
+        if callable(table):
+            # Two threads that ask at once both make them, and they are the same.
+            table = self._table = table()
+        return table

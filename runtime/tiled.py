@@ -70,7 +70,7 @@ class RegionLocalizer:
         for result in results:
             rows = result.localizations
             rows = rows[_inside(rows, self._plan.region, self._plan.frame, 0.0)]
-            cut.append(replace(_core_of(result, self._tile), localizations=rows))
+            cut.append(_core_of(result, rows, self._tile))
         return cut
 
 
@@ -233,7 +233,9 @@ class _Merger:
         self._rows.append(
             table[_inside(table, tile.core, self._plan.frame, self._slack_px)]
         )
-        self._parts.append([_core_of(result, tile) for result in results])
+        self._parts.append(
+            [_core_of(result, result.localizations, tile) for result in results]
+        )
         self._tiles.append(tile)
 
     def results(self) -> list[FrameResult]:
@@ -273,8 +275,8 @@ class _Merger:
         return merged
 
 
-def _core_of(result: FrameResult, tile: Tile) -> FrameResult:
-    """Counts of the core from those of the window; localizations stay as they are."""
+def _core_of(result: FrameResult, found: _Rows, tile: Tile) -> FrameResult:
+    """Counts of the core from those of the window, with these localizations."""
     core, window = tile.core, tile.window
     rows, columns = _blocks(core)
     # Cores and windows begin on the blocks' grid, so none is cut.
@@ -282,9 +284,13 @@ def _core_of(result: FrameResult, tile: Tile) -> FrameResult:
     blocks = np.ascontiguousarray(result.block_mean[y : y + rows, x : x + columns])
     count = float(blocks.sum(dtype=np.float64))
     share = count / result.count_mean if result.count_mean > 0 else 0.0
-    return replace(
-        result,
+    return FrameResult(
+        index=result.index,
+        timestamp_s=result.timestamp_s,
         roi=core,
+        segment=result.segment,
+        localizations=found,
+        table_full=result.table_full,
         count_mean=count,
         count_variance=result.count_variance * share,
         block_mean=blocks,
