@@ -35,11 +35,21 @@ class PycroManager:
     port: int | None
 
     def open(self, config: Path | None) -> CamelCore:
-        """Connect to Micro-Manager, or load a configuration into this process."""
-        from blinkloop.integrations.pycromanager import connect, start_python_backend
+        """Connect to Micro-Manager, or load a configuration into this process.
+
+        A camera that runs belongs to somebody, perhaps with a laser held by its images:
+        neither it nor the laser is touched then.
+        """
+        from blinkloop.integrations.pycromanager import (
+            connect,
+            refuse_running,
+            start_python_backend,
+        )
 
         if config is None:
-            return connect(port=self.port or _PORT)
+            core = connect(port=self.port or _PORT)
+            refuse_running(core)
+            return core
         if self.port is not None:
             raise InputError(
                 "--config loads the devices into this process, --port leads to a "

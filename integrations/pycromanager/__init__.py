@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blinkloop.integrations.pycromanager.acquiring import PycroCamera
+from blinkloop.integrations.pycromanager.acquiring import PycroCamera, refuse_running
 from blinkloop.integrations.pycromanager.backend import (
     start_python_backend,
     stop_python_backend,
@@ -16,6 +16,7 @@ __all__ = [
     "PycroCamera",
     "PycroSource",
     "connect",
+    "refuse_running",
     "start_python_backend",
     "stop_python_backend",
 ]

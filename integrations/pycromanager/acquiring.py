@@ -38,7 +38,7 @@ from blinkloop.runtime.records import Frame
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["PycroCamera"]
+__all__ = ["PycroCamera", "refuse_running"]
 
 _BLOCK_S, _LEAST_BLOCK, _MOST_BLOCK = 30.0, 100, 5000
 _RING_S, _RING_MB = 2.0, 1024.0
@@ -47,6 +47,15 @@ _SILENCE_S = 2.0
 _END_S = 5.0
 _OVERFLOW = "buffer overflow"
 _EVENTS_FINISHED = "acq_events_finished"
+
+
+def refuse_running(core: CamelCore) -> None:
+    """Raise `DeviceError` when the camera runs already; nothing is touched."""
+    if core.isSequenceRunning():
+        raise DeviceError(
+            f"camera {core.getCameraDevice()!r} is already running; stop the other "
+            f"acquisition or live view first"
+        )
 
 
 class PycroCamera(CameraDevice):
@@ -132,11 +141,7 @@ class PycroCamera(CameraDevice):
         with self._lock:
             if self._runner is not None or self._stopping.is_set():
                 return
-            if self._core.isSequenceRunning():
-                raise DeviceError(
-                    f"camera {self.camera!r} is already running; stop the other "
-                    f"acquisition or live view first"
-                )
+            refuse_running(self._core)
             module = require("pycromanager", "Pycro-Manager", "pycromanager")
             more = {} if self._core.port is None else {"port": self._core.port}
             self._source.start()

@@ -7,13 +7,16 @@ and outlive the run, its transport was written from pycromanager's Python side.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
 import time
 
+import numpy as np
+import pytest
 from busy import slowdown
-from fault_helpers import laser_rows, wait_for
+from fault_helpers import check_books, laser_rows, wait_for
 
 from blinkloop.integrations.micromanager.deadman_bridge import bridge_plan
 from blinkloop.runtime import read_live_store
@@ -116,15 +119,24 @@ def test_no_dead_man_outlives_a_micro_manager_that_has_gone(micro_manager) -> No
     assert dead_man._process.returncode == 0
 
 
-def test_a_second_run_on_the_same_camera(micro_manager, run) -> None:
+@pytest.mark.parametrize(
+    "words", [(), (*CONTROL, "--exposure-ms", 7)], ids=["watches", "controls"]
+)
+def test_a_second_run_on_the_same_camera(micro_manager, run, words) -> None:
+    """It is refused before it touches anything; the first goes on as it was."""
     mm = micro_manager()
     first = run(*through(mm), *CONTROL)
     frames = first.folder / "localizations.zarr" / "frames" / "index" / "c"
     assert wait_for(frames.is_dir), first.end()
-    second = run(*through(mm), "--frames", 5)
+    second = run(*through(mm), *words, "--frames", 5)
     assert second.end() != 0
     assert "camera 'Camera' is already running" in second.err.splitlines()[-1]
     assert first.process.poll() is None
     first.kill()
-    assert first.end() == 0
-    assert mm.was_set()[-1][1] == 0
+    assert first.end() == 0, first.err
+    check_books(first.folder)
+    # What the laser was told is what the first one told it.
+    told = [float(row["written"]) for row in laser_rows(first.folder) if row["written"]]
+    told = [value for value in told if not math.isnan(value)]
+    np.testing.assert_allclose([value for _, value in mm.was_set()], told, atol=1e-4)
+    assert told[-1] == 0
