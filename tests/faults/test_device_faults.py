@@ -160,10 +160,18 @@ def test_saturated_frames(here, scope) -> None:
 
 def test_store_path_gone(here, scope, when, tmp_path) -> None:
     """Nothing is left to read, and the line says so; the laser does not care."""
-    when(40, lambda: shutil.rmtree(tmp_path / "here"))
+
+    def remove() -> None:
+        # All at once: a folder that is being written to cannot be emptied.
+        (tmp_path / "here").rename(tmp_path / "gone")
+        shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+
+    when(40, remove)
     said = here("--config", scope(), *CONTROL, "--frames", 200)
     assert said.code == 1
-    assert "LiveStore" in said.error
+    assert "sink LiveStore" in said.error
+    assert SpotsCamera.delivered == 200
+    assert max(Laser.record) > 0
     assert Laser.record[-1] == 0
 
 

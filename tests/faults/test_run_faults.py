@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import time
@@ -220,14 +221,25 @@ def test_signals(run, cpp_config, number, code) -> None:
 
 
 @pytest.mark.parametrize("most", [2300, 6000], ids=["store", "tables"])
-def test_disk_full(run, cpp_config, most) -> None:
-    """A stand-in: no file may grow beyond so many bytes."""
+def test_disk_full(run, cpp_config, tmp_path, most) -> None:
+    """A stand-in: no file may grow beyond so many bytes; a laser tells what it did."""
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
-    one = run("--config", cpp_config, *CONTROL, "--frames", 400, limits=small_files)
+    config, witness = cpp_config.read_text(), tmp_path / "witness"
+    cpp_config.write_text(config + "#py pyDevice,L405,fault_devices,WitnessedLaser\n")
+    laser = ("--mode", "control", "--laser", "L405.Power", "--start-power", 2)
+    one = run(
+        *("--config", cpp_config, *laser, "--update-frames", 20),
+        *("--exposure-ms", 10, "--frames", 400),
+        limits=small_files,
+        environment={"LASER_WITNESS": str(witness)},
+    )
     code = one.end()
+    powers = [float(line) for line in witness.read_text().splitlines()]
+    assert max(powers) > 0
+    assert powers[-1] == 0
     rows = len(read_table(one.folder / "localizations.zarr"))
     assert rows > 0
     assert "Traceback" not in one.err
@@ -244,5 +256,8 @@ def test_disk_full(run, cpp_config, most) -> None:
     assert "File too large" in error
     assert f"; {rows} of " in error
     assert not (one.folder / "report.json").exists()
-    events = (one.folder / "events.csv").read_text().splitlines()
-    assert '"seen 400, localized ' in events[-1]
+    last = (one.folder / "events.csv").read_text().splitlines()[-1]
+    books = re.search(r"seen (\d+), localized (\d+), skipped (\d+), lost (\d+)", last)
+    assert books, last
+    seen, *parts = map(int, books.groups())
+    assert seen == sum(parts) == 400
