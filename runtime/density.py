@@ -192,7 +192,6 @@ class DensityEstimator:
         self._whole_px = 0.0
         # Sum of the blocks kept: the span may be long and the image large.
         self._sum: _Blocks = np.zeros(0)
-        self._finite: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         # n_eff for 0 .. average_frames frames, so that a frame costs a look-up.
         self._n_eff = [
             effective_frames(n, self._on_time_frames)
@@ -277,7 +276,7 @@ class DensityEstimator:
         if self._area_px <= 0 or not (
             math.isfinite(whole)
             and math.isfinite(variance)
-            and np.count_nonzero(np.isfinite(blocks, out=self._finite)) == blocks.size
+            and math.isfinite(np.add.reduce(blocks))  # one that is not, and it is not
         ):
             return math.nan, math.nan
         roi, floor = result.roi, self._p_floor
@@ -330,12 +329,19 @@ class DensityEstimator:
         """Emitters per emitter counted."""
         if self._overlap is None:
             return 1.0
-        self.afterwards()
+        self._learn()
         self._unplaced = result
         return self._overlap.factor(mean)
 
     def afterwards(self) -> None:
-        """Do now what the next `update` would do first: learn where emitters sit."""
+        """Do now what the next `update` would do first: forget, learn."""
+        if self._indices:
+            last = self._indices[-1]  # kept: a camera that starts anew is seen by it
+            self._forget_before(min(last, last + 2 - self._average_frames))
+        self._learn()
+
+    def _learn(self) -> None:
+        """Where the emitters of the last frame sit."""
         result, self._unplaced = self._unplaced, None
         if result is None or self._overlap is None:
             return
@@ -375,7 +381,6 @@ class DensityEstimator:
         # no crowd.
         self._whole_px = min(float(BLOCK_PX**2), float(block_px.sum()))
         self._sum = np.zeros(block_px.size)
-        self._finite = np.zeros(block_px.size, np.bool_)
 
 
 def _common(roi: Roi, region: Roi | None) -> Roi | None:

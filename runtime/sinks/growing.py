@@ -52,8 +52,9 @@ class GrowingColumns:
         arrays hold beyond is overwritten.
     units
         Unit of a column, kept as its attribute.
-    pause_s
-        Rest after each column, until `finish`: what waits for the processor is let by.
+    rest
+        Called after each column, until `finish`: what waits for the processor is let
+        by. None = no rest.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class GrowingColumns:
         kept: int | None = None,
         tail: npt.NDArray[np.void] | None = None,
         units: dict[str, str] | None = None,
-        pause_s: float = 0.0,
+        rest: Callable[[], None] | None = None,
     ) -> None:
         names = dtype.names or ()
         self._folder = folder
         self._chunk = chunk
-        self._pause_s = pause_s
+        self._rest = rest
         self._buffer = np.empty(chunk, dtype)
         self._base = 0
         self._used = 0
@@ -135,7 +136,7 @@ class GrowingColumns:
 
     def finish(self) -> None:
         """Write what is left and cut the arrays to their true length."""
-        self._pause_s = 0.0
+        self._rest = None
         self.flush()
         self._resize(len(self))
         if self._used:
@@ -158,8 +159,8 @@ class GrowingColumns:
             column = self._buffer[name].copy()
             write = self._files[name].write
             retry_refused(partial(write, self._base // self._chunk, column))
-            if self._pause_s:
-                time.sleep(self._pause_s)
+            if self._rest is not None:
+                self._rest()
         self._dirty = False
 
     def _resize(self, length: int) -> None:

@@ -7,7 +7,9 @@ never does) and the wait is counted. A sink that raises is closed and named, the
 go on.
 
 Design notes: knows nothing of formats. A sink may have `tick()`, called about four
-times a second, to write what has waited long enough.
+times a second, to write what has waited long enough; and `rest_with(rest)`, told before
+it is opened how to rest between two pieces of a long work: `rest()` returns when the
+next results have come, which is when the laser is set and nobody waits for Python.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ __all__ = ["SinkWriter"]
 
 _TICK_S = 0.25
 _DISCARD_S = 10.0
+_REST_S = 0.05
 _Item = tuple[FrameResult, ...] | Gap | None
 
 
@@ -56,7 +59,7 @@ class SinkWriter:
         self._abandoned = threading.Event()
         self._thread: Worker | None = None
         self._final_meta: Mapping[str, Any] = {}
-        self._discarding = False
+        self._discarding = self._ending = False
         self._files: dict[str, str] = {}
         self.waits = 0
         self.wait_s = 0.0
@@ -77,6 +80,9 @@ class SinkWriter:
         """Open every sink and start the thread; if one cannot, close the others."""
         for sink in self._sinks:
             try:
+                rest_with = getattr(sink, "rest_with", None)
+                if rest_with is not None:
+                    rest_with(self._rest)
                 sink.open(meta)
             except BaseException:
                 self._discard_all()
@@ -105,7 +111,7 @@ class SinkWriter:
         """Let the thread write what is queued and `gaps`, close the sinks and end."""
         for gap in gaps:
             self._enqueue(gap)
-        self._final_meta = meta
+        self._final_meta, self._ending = meta, True
         self._enqueue(None)
 
     def wait(self, timeout: float) -> bool:
@@ -118,6 +124,12 @@ class SinkWriter:
         What is put from now on is not written, and `unwritten` counts it.
         """
         self._abandoned.set()
+
+    def _rest(self) -> None:
+        """Until something is queued, for `_REST_S` at most; not when there is haste."""
+        with self._queue.not_empty:
+            if not self._ending and 2 * len(self._queue.queue) < self._queue.maxsize:
+                self._queue.not_empty.wait(_REST_S)
 
     def _enqueue(self, item: _Item) -> None:
         try:

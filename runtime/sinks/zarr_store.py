@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,7 +61,8 @@ class LiveStore:
         Results are on disk, for readers and after a kill, after about this time.
     pause_s
         Rest between the columns of a flush. A live run asks for it: 20 columns in a row
-        are 14 ms of work, for which the next frame would wait.
+        are 14 ms of work, for which the next frame would wait. In a run, a rest lasts
+        until the next results come (`rest_with`).
 
     Raises
     ------
@@ -86,12 +88,20 @@ class LiveStore:
         self.path = Path(path)
         self._if_exists = if_exists
         self._resume_at = resume_at
-        self._flush_s, self._pause_s = flush_s, pause_s
+        self._flush_s = flush_s
+        self._rest: Callable[[], None] | None = None
+        if pause_s > 0:
+            self._rest = partial(time.sleep, pause_s)
         self._columns: dict[str, GrowingColumns] = {}
         self._root: Any = None
         self._made = False
         self._reasons: list[str] = []
         self._flushed_s = 0.0
+
+    def rest_with(self, rest: Callable[[], None]) -> None:
+        """Rest so between columns, if at all. Before `open`."""
+        if self._rest is not None:
+            self._rest = rest
 
     def open(self, meta: Mapping[str, Any]) -> None:
         """Make the store, or open it to go on."""
@@ -122,7 +132,7 @@ class LiveStore:
                     dtype,
                     chunk,
                     units=UNITS,
-                    pause_s=self._pause_s,
+                    rest=self._rest,
                     **self._kept(resumed, name, chunk),
                 )
         except OSError as error:

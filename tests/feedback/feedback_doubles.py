@@ -67,8 +67,11 @@ def result(
     roi: Roi = FIELD,
     blocks: np.ndarray | None = None,
     fps: float = 50.0,
+    localizations: np.ndarray | None = None,
 ) -> FrameResult:
     """A frame whose count is spread evenly over its pixels."""
+    if localizations is None:
+        localizations = np.zeros(0, LOCALIZATION_DTYPE)
     if blocks is None:
         rows = np.diff([*range(0, roi.height, BLOCK_PX), roi.height])
         columns = np.diff([*range(0, roi.width, BLOCK_PX), roi.width])
@@ -78,7 +81,7 @@ def result(
         timestamp_s=index / fps,
         roi=roi,
         segment=0,
-        localizations=np.zeros(0, LOCALIZATION_DTYPE),
+        localizations=localizations,
         table_full=False,
         count_mean=count,
         count_variance=variance,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -285,3 +286,34 @@ def test_what_a_frame_teaches_counts_from_the_next_one_on(told: bool) -> None:
             one.afterwards()  # nothing is learned twice
     assert factors[0] == 1.0
     assert factors[-1] > 1.05
+
+
+@pytest.mark.parametrize("average", [1, 2, 7])
+def test_what_is_done_afterwards_changes_no_estimate(average: int) -> None:
+    """With gaps, frames that say nothing, and a camera that counts anew."""
+    rng = np.random.default_rng(3)
+    frames = [*range(3, 30), *range(40, 60), 75, *range(0, 20)]
+    prompt, late = (DensityEstimator(100.0, average_frames=average) for _ in range(2))
+    for number, index in enumerate(frames):
+        count = math.nan if number % 9 == 4 else rng.uniform(1, 50)
+        if index == 40:
+            for estimator in (prompt, late):
+                estimator.gap(Gap(30, 10, "lost"))
+        seen = result(index, count)
+        expected, got = late.update(seen), prompt.update(seen)
+        prompt.afterwards()
+        assert_allclose(
+            dataclasses.astuple(got), dataclasses.astuple(expected), rtol=1e-12
+        )
+
+
+def test_a_camera_that_counts_anew_is_seen_whatever_was_forgotten() -> None:
+    estimator = DensityEstimator(100.0, average_frames=1)
+    spots = np.zeros(2, LOCALIZATION_DTYPE)
+    spots["x_px"] = spots["y_px"] = 30.0
+    for index in range(100):
+        estimator.update(result(index, 20.0, localizations=spots))
+        estimator.afterwards()
+    assert estimator.update(result(100, 20.0)).overlap > 1.0
+    estimator.afterwards()
+    assert estimator.update(result(0, 20.0)).overlap == 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -28,8 +27,7 @@ def found(index: int, xy_px: Points, count: float, roi: Roi = ODD) -> FrameResul
     """A frame with those detections."""
     table = np.zeros(len(xy_px), LOCALIZATION_DTYPE)
     table["x_px"], table["y_px"] = np.reshape(xy_px, (-1, 2)).T
-    frame = result(index, count, 0.0, roi=roi)
-    return dataclasses.replace(frame, localizations=table)
+    return result(index, count, 0.0, roi=roi, localizations=table)
 
 
 def even(n: int, rng: np.random.Generator, roi: Roi = ODD) -> Points:

@@ -372,4 +372,3 @@ def test_a_live_run_rests_between_columns_but_not_at_its_end(
     store.close({})
     assert len(rests) == columns
     assert_rows_equal(read_live_store(tmp_path / "a.zarr").data, rows_of([1, 2, 3]))
-    assert LiveStore(tmp_path / "b.zarr")._pause_s == 0
