@@ -168,7 +168,7 @@ class Theirs:
 
 
 def settings_of(session: Session, case: Case, seed: int) -> VirtualSettings:
-    """The sample of `blinkloop demo`: half the pool is used up in 60 s."""
+    """The sample of `blinkloop demo`: half the pool is used up in the run."""
     return demo_settings(
         session.model.card,
         target_per_um2=sample.TARGET,
