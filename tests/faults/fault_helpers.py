@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import time
@@ -51,6 +52,17 @@ def laser_rows(folder: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def stale_s(folder: Path) -> list[float]:
+    """How old estimates were when the laser was held for it.
+
+    Seconds on a machine that is busy; hours when a clock that jumped was believed.
+    """
+    reasons = " ".join(row["reason"] for row in laser_rows(folder))
+    return [
+        float(age) for age in re.findall(r"no fresh estimate for ([\d.]+) s", reasons)
+    ]
 
 
 @dataclass

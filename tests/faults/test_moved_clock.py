@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_helpers import HERE, check_books, laser_rows, wait_for
+from fault_helpers import HERE, check_books, laser_rows, stale_s, wait_for
 
 pytest.importorskip("pymmcore", reason="needs the extra `micromanager`")
 
@@ -81,9 +80,7 @@ def test_clock_jump(run, cpp_config, micro_manager, clock, way) -> None:
     report = check_books(one.folder)
     assert report["frames_lost"] == 0
     rows = laser_rows(one.folder)
-    # On a machine that is busy an estimate may be seconds old, but not hours.
-    stale_s = re.findall(r"no fresh estimate for ([\d.]+) s", str(rows))
-    assert all(float(seconds) < 60 for seconds in stale_s), rows
+    assert max(stale_s(one.folder), default=0) < 60
     assert rows[-1]["reason"] == "safe: signal SIGTERM"
     times_s = [float(row["timestamp_s"]) for row in rows if row["timestamp_s"]]
     assert times_s == sorted(times_s)
