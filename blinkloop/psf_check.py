@@ -39,6 +39,10 @@ _MIN_PATCHES = 30
 _WARN_BELOW = 0.985
 _GROUPS = 10
 _Z_BINS = 5
+_AT_ONCE = 100
+"""Emitters rendered at once: a live run has other things to keep in memory."""
+
+_Floats = npt.NDArray[np.float64]
 
 
 class _Psf(Protocol):
@@ -195,8 +199,7 @@ class PsfCheck:
         if not usable.any():
             return
         x, y, n, z = x[usable], y[usable], n[usable], z[usable]
-        zero = np.zeros(x.size, np.int64)
-        model = np.asarray(self._psf.render(x, y, z, n, zero, 1, height, width))[0]
+        model = self._rendered(x, y, z, n, height, width)
         data = photons.astype(np.float64)
         if self._radius is None:
             small = min(height, width) < _SMALL_FRAME_PX
@@ -215,6 +218,18 @@ class PsfCheck:
             window = (slice(at[0] - r, at[0] + r + 1), slice(at[1] - r, at[1] + r + 1))
             taken[window] = True
             self._keep(data[window], model[window], float(z[i]), float(n[i]))
+
+    def _rendered(
+        self, x: _Floats, y: _Floats, z: _Floats, n: _Floats, height: int, width: int
+    ) -> _Floats:
+        """Expected photons (H, W); memory does not grow with the emitters."""
+        model = np.zeros((height, width))
+        for first in range(0, x.size, _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            zero = np.zeros(x[some].size, np.int64)
+            one = (x[some], y[some], z[some], n[some])
+            model += np.asarray(self._psf.render(*one, zero, 1, height, width))[0]
+        return model
 
     def result(self) -> PsfAgreement:
         """What was found so far."""

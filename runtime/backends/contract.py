@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from blinkloop.errors import InputError
 from blinkloop.schema import DETECTION_COLUMNS, ModelCard
@@ -15,6 +19,7 @@ __all__ = [
     "Port",
     "block_shape",
     "check_contract",
+    "new_outputs",
     "one_line",
 ]
 
@@ -52,6 +57,24 @@ class Port:
 def block_shape(height: int, width: int) -> tuple[int, int]:
     """Rows and columns of `block_mean` for such frames; the last blocks are partial."""
     return -(-height // _BLOCK_PX), -(-width // _BLOCK_PX)
+
+
+def new_outputs(
+    card: ModelCard, count: int, height: int, width: int
+) -> dict[str, npt.NDArray[Any]]:
+    """Arrays for `STEP_OUTPUTS`, but the features, of T frames of H x W px.
+
+    New ones for every call: results may be kept as long as anybody likes, and memory
+    of the runtime's own that is kept would break up what it has for the next call.
+    """
+    rows = card.detection.max_detections
+    return {
+        "detections": np.empty((count, rows, len(DETECTION_COLUMNS)), np.float32),
+        "counts": np.empty(count, np.int64),
+        "count_mean": np.empty(count, np.float32),
+        "count_variance": np.empty(count, np.float32),
+        "block_mean": np.empty((count, *block_shape(height, width)), np.float32),
+    }
 
 
 def one_line(error: Exception) -> str:

@@ -23,6 +23,7 @@ from blinkloop.runtime.backends.contract import (
     STEP_OUTPUTS,
     Port,
     check_contract,
+    new_outputs,
     one_line,
 )
 from blinkloop.runtime.camera_maps import CameraMaps
@@ -184,13 +185,14 @@ class OnnxRuntimeBackend:
         binding.bind_ortvalue_input("offset_adu", self._offset)
         binding.bind_ortvalue_input("photons_per_adu", self._gain)
         binding.bind_ortvalue_input("threshold", self._threshold)
+        arrays = new_outputs(self._card, *frames.shape)
         *small, kept = STEP_OUTPUTS
         for output in small:
-            binding.bind_output(output, "cpu")
+            value = self._ort.OrtValue.ortvalue_from_numpy(arrays[output])
+            binding.bind_ortvalue_output(output, value)
         binding.bind_output(kept, self.device)
         self._session.run_with_iobinding(binding)
-        *values, features = binding.get_outputs()
-        return [*(value.numpy() for value in values), features]
+        return [*(arrays[output] for output in small), binding.get_outputs()[-1]]
 
     def _open(self, content: bytes) -> Any:
         """A session of a model file's content, on this provider or not at all."""

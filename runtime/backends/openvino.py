@@ -27,8 +27,8 @@ from blinkloop.extras import require
 from blinkloop.runtime.backends.contract import (
     MAPS,
     Port,
-    block_shape,
     check_contract,
+    new_outputs,
     one_line,
 )
 from blinkloop.runtime.backends.onnxruntime_session import usable_cpus
@@ -36,7 +36,6 @@ from blinkloop.runtime.backends.slices import step_in_slices
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
 from blinkloop.runtime.protocols import BackendOutput
-from blinkloop.schema import DETECTION_COLUMNS
 
 __all__ = ["OpenVinoBackend"]
 
@@ -125,7 +124,7 @@ class OpenVinoBackend:
         # Until the step has succeeded there is no segment to continue.
         self._segment_open = False
         frames = np.ascontiguousarray(frames, np.float32)
-        outputs = self._outputs(frames)
+        outputs = new_outputs(self._card, *frames.shape)
         request = self._request
         inputs = self._inputs(frames, before, segment_start)
         given = {**inputs, **outputs, "features_out": after}
@@ -214,18 +213,6 @@ class OpenVinoBackend:
             "features_in": features,
             "segment_start": self._starts[segment_start],
             **self._constants,
-        }
-
-    def _outputs(self, frames: _Floats) -> dict[str, npt.NDArray[Any]]:
-        """New arrays: results may be kept as long as anybody likes."""
-        count, height, width = frames.shape
-        rows = self._card.detection.max_detections
-        return {
-            "detections": np.empty((count, rows, len(DETECTION_COLUMNS)), np.float32),
-            "counts": np.empty(count, np.int64),
-            "count_mean": np.empty(count, np.float32),
-            "count_variance": np.empty(count, np.float32),
-            "block_mean": np.empty((count, *block_shape(height, width)), np.float32),
         }
 
     def _infer(
