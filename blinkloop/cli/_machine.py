@@ -37,6 +37,7 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "onnxruntime-directml",
+    "onnxruntime-ep-nv-tensorrt-rtx",
     "openvino",
     "tensorrt",
     "tensorrt-rtx",

@@ -124,6 +124,20 @@ def _onnxruntime_directml(
     return OnnxRuntimeDirectMlBackend(model, maps, threshold=threshold, threads=threads)
 
 
+def _onnxruntime_rtx(
+    model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
+) -> Backend:
+    from blinkloop.runtime.backends.onnxruntime_rtx import OnnxRuntimeRtxBackend
+
+    return OnnxRuntimeRtxBackend(model, maps, threshold=threshold, threads=threads)
+
+
+def _rtx_missing() -> str:
+    from blinkloop.runtime.backends.onnxruntime_rtx import rtx_missing
+
+    return rtx_missing()
+
+
 def _cuda_missing() -> str:
     from blinkloop.runtime.backends.onnxruntime_cuda import cuda_missing
 
@@ -163,6 +177,13 @@ _ENTRIES = (
         _onnxruntime_cuda(graph=False),
         missing=_cuda_missing,
         variants={"graph": _onnxruntime_cuda(graph=True)},
+    ),
+    _Entry(
+        "onnxruntime-rtx",
+        "cpu",
+        "onnxruntime",
+        _onnxruntime_rtx,
+        missing=_rtx_missing,
     ),
     _Entry(
         "onnxruntime-directml",

@@ -35,6 +35,7 @@ _PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "onnxruntime-directml",
+    "onnxruntime-ep-nv-tensorrt-rtx",
     "openvino",
     "tensorrt",
     "tensorrt-rtx",

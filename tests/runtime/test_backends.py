@@ -46,6 +46,7 @@ def test_table_order_and_reasons() -> None:
         "tensorrt",
         "tensorrt-rtx",
         "onnxruntime-cuda",
+        "onnxruntime-rtx",
         "onnxruntime-directml",
         "openvino",
         CPU,
