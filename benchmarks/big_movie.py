@@ -4,10 +4,12 @@ The movie is a sparse NumPy file of 1024 frames of 2048 x 2048 px uint16,
 zeros but for a few real frames, so it takes hardly any room on the disk. Cases: a
 region of every frame, a few whole frames, and all: every whole frame, killed (-9) when
 half is done and started again, with the rows around the middle compared with those of a
-fit that nobody killed (4 Gpx: a quarter of an hour and more with `astigmatic-lite`).
+fit that nobody killed (4 Gpx: three quarters of an hour of a core with
+`astigmatic-lite`, less with a `--region`).
 
 Usage: python benchmarks/big_movie.py [--model MODEL] [--folder FOLDER] [--json]
-       python benchmarks/big_movie.py --model astigmatic-lite --case all --threads 2
+       python benchmarks/big_movie.py --model astigmatic-lite --case all \
+           --region 768,768,512,512
 Peak memory is the child's, as the system counts it (ru_maxrss).
 """
 
@@ -102,9 +104,12 @@ def half_and_killed(movie: Path, out: Path, model: str, words: tuple[str, ...]) 
     return round(usage.ru_maxrss / 1024)
 
 
-def killed_and_again(movie: Path, folder: Path, model: str, threads: int) -> Any:
+def killed_and_again(
+    movie: Path, folder: Path, model: str, threads: int, region: str
+) -> Any:
     """All frames, in two fits; beside them the middle in one."""
     words = ("--backend", "onnxruntime-cpu", "--threads", str(threads))
+    words += ("--roi", region) if region else ()
     out, whole = folder / "all.hdf5", folder / "middle.hdf5"
     first_mb = half_and_killed(movie, out, model, words)
     again = fit(movie, out, model, words)
@@ -127,6 +132,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--case", choices=[*CASES, KILLED], action="append")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--region", default="", help="X,Y,W,H of case all; default: all"
+    )
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=wanted.folder) as folder:
@@ -136,7 +144,7 @@ def main() -> None:
         for name in wanted.case or CASES:
             if name == KILLED:
                 found[name] = killed_and_again(
-                    movie, Path(folder), wanted.model, wanted.threads
+                    movie, Path(folder), wanted.model, wanted.threads, wanted.region
                 )
                 continue
             words = (*CASES[name], "--threads", str(wanted.threads), "--overwrite")
