@@ -17,47 +17,33 @@ from pathlib import Path
 from typing import BinaryIO
 
 from blinkloop.errors import InputError
+from blinkloop.runtime.protobuf import (
+    BYTES,
+    VARINT,
+    EndOfDataError,
+    NotProtobufError,
+    read_varint,
+    value_length,
+)
 
 __all__ = ["read_onnx_metadata"]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _GRAPH, _METADATA = 7, 14
 # Wire types of the top-level fields of ModelProto: anything else under these numbers
 # tells that the file only looks like protobuf.
 _WIRE_TYPES = {
-    1: _VARINT,  # ir_version
-    2: _BYTES,  # producer_name
-    3: _BYTES,  # producer_version
-    4: _BYTES,  # domain
-    5: _VARINT,  # model_version
-    6: _BYTES,  # doc_string
-    _GRAPH: _BYTES,
-    8: _BYTES,  # opset_import
-    _METADATA: _BYTES,
+    1: VARINT,  # ir_version
+    2: BYTES,  # producer_name
+    3: BYTES,  # producer_version
+    4: BYTES,  # domain
+    5: VARINT,  # model_version
+    6: BYTES,  # doc_string
+    _GRAPH: BYTES,
+    8: BYTES,  # opset_import
+    _METADATA: BYTES,
 }
 # Far above any field ONNX has; random bytes give larger numbers almost at once.
 _MAX_FIELD = 100
-_MAX_VARINT_BYTES = 10
-
-
-class _NotProtobufError(Exception):
-    """The bytes are no `ModelProto`."""
-
-
-class _EndOfDataError(Exception):
-    """The bytes end inside a field."""
-
-
-def _read_varint(stream: BinaryIO) -> int:
-    value = 0
-    for position in range(_MAX_VARINT_BYTES):
-        byte = stream.read(1)
-        if not byte:
-            raise _EndOfDataError
-        value |= (byte[0] & 0x7F) << (7 * position)
-        if byte[0] < 0x80:
-            return value
-    raise _NotProtobufError
 
 
 def _scan(stream: BinaryIO, size: int) -> tuple[bool, list[bytes]]:
@@ -65,21 +51,13 @@ def _scan(stream: BinaryIO, size: int) -> tuple[bool, list[bytes]]:
     entries: list[bytes] = []
     graph = False
     while stream.tell() < size:
-        key = _read_varint(stream)
+        key = read_varint(stream)
         number, wire = key >> 3, key & 7
         if not 1 <= number <= _MAX_FIELD or _WIRE_TYPES.get(number, wire) != wire:
-            raise _NotProtobufError
-        if wire == _VARINT:
-            _read_varint(stream)
-            continue
-        if wire == _BYTES:
-            length = _read_varint(stream)
-        elif wire in (_FIXED64, _FIXED32):
-            length = 8 if wire == _FIXED64 else 4
-        else:
-            raise _NotProtobufError
+            raise NotProtobufError
+        length = value_length(stream, wire)
         if stream.tell() + length > size:
-            raise _EndOfDataError
+            raise EndOfDataError
         graph = graph or number == _GRAPH
         if number == _METADATA:
             entries.append(stream.read(length))
@@ -93,13 +71,13 @@ def _parse_entry(entry: bytes) -> tuple[str, str]:
     texts = {1: "", 2: ""}
     stream = BytesIO(entry)
     while stream.tell() < len(entry):
-        key = _read_varint(stream)
-        if key & 7 != _BYTES:
-            raise _NotProtobufError
-        length = _read_varint(stream)
+        key = read_varint(stream)
+        if key & 7 != BYTES:
+            raise NotProtobufError
+        length = read_varint(stream)
         value = stream.read(length)
         if len(value) != length:
-            raise _EndOfDataError
+            raise EndOfDataError
         texts[key >> 3] = value.decode("utf-8")
     return texts[1], texts[2]
 
@@ -145,12 +123,12 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
         raise InputError(
             f"{path}: the model file cannot be read ({error.strerror or error})"
         ) from error
-    except _EndOfDataError as error:
+    except EndOfDataError as error:
         raise InputError(
             f"{path}: the file ends inside a field after {size} bytes, so it is "
             f"truncated or not an ONNX model; copy or export it again"
         ) from error
-    except (_NotProtobufError, UnicodeDecodeError) as error:
+    except (NotProtobufError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: this is not an ONNX model; a blinkloop model is the .onnx file "
             f"that 'blinkloop export' writes"

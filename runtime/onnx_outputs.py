@@ -2,8 +2,8 @@
 
 ONNX Runtime computes every node of a graph, fetched or not. The maps of a streaming
 graph are ten numbers a pixel of which a run needs one and a table, and what a run does
-not need must not cost time or memory. The format is protobuf
-(https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); nothing but Python is needed.
+not need must not cost time or memory. Numbers of fields:
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 
 Design notes: knows nothing of our graphs. What cannot be read is left as it is: the
 runtime that loads it says what is wrong.
@@ -13,16 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
+
+from blinkloop.runtime.protobuf import (
+    BYTES,
+    EndOfDataError,
+    NotProtobufError,
+    encode_varint,
+    read_varint,
+    value_length,
+)
 
 __all__ = ["without_output"]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH = 7
 _GRAPH_NODE, _GRAPH_OUTPUT = 1, 12
 _VALUE_NAME = 1
 _NODE_INPUT, _NODE_OUTPUT, _NODE_ATTRIBUTE = 1, 2, 5
 _ATTRIBUTE_GRAPHS = (6, 11)
-_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +64,15 @@ def without_output(message: bytes, name: str) -> tuple[bytes, bool]:
         if len(graphs) != 1:
             return message, False
         graph = _graph_without(graphs[0].value, name)
-    except (ValueError, IndexError, UnicodeDecodeError):
+    except (NotProtobufError, EndOfDataError, UnicodeDecodeError):
         return message, False
     if graph is None:
         return message, False
-    key = _varint((_MODEL_GRAPH << 3) | _BYTES)
+    key = encode_varint((_MODEL_GRAPH << 3) | BYTES)
     parts: list[bytes | memoryview] = []
     for field in fields:
         if field.number == _MODEL_GRAPH:
-            parts += [key, _varint(len(graph)), graph]
+            parts += [key, encode_varint(len(graph)), graph]
         else:
             parts.append(field.whole)
     return b"".join(parts), True
@@ -110,44 +118,14 @@ def _first_text(message: memoryview, number: int) -> str:
 
 
 def _fields(message: memoryview) -> Iterator[_Field]:
-    """The fields of a message; ValueError or IndexError where it is none."""
-    at = 0
-    while at < len(message):
-        start = at
-        key, at = _read_varint(message, at)
-        kind = key & 7
-        if kind == _VARINT:
-            begin = at
-            _, at = _read_varint(message, at)
-        elif kind == _BYTES:
-            size, begin = _read_varint(message, at)
-            at = begin + size
-        elif kind in _SIZES:
-            begin = at
-            at = begin + _SIZES[kind]
-        else:
-            raise ValueError(f"wire type {kind}")
-        if at > len(message):
-            raise ValueError("a field ends beyond its message")
-        yield _Field(key >> 3, message[start:at], message[begin:at])
-
-
-def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number, and where the next byte is."""
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value >= 0x80:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
+    """The fields of a message."""
+    stream, size = BytesIO(message), len(message)
+    while (start := stream.tell()) < size:
+        key = read_varint(stream)
+        length = value_length(stream, key & 7)
+        begin = stream.tell()
+        end = begin + length
+        if end > size:
+            raise EndOfDataError
+        yield _Field(key >> 3, message[start:end], message[begin:end])
+        stream.seek(end)

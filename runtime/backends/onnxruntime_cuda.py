@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.cuda_driver import gpu_missing
-from blinkloop.runtime.backends.contract import STEP_OUTPUTS, block_shape
+from blinkloop.runtime.backends.contract import STEP_OUTPUTS, new_outputs
 from blinkloop.runtime.backends.onnxruntime_files import provider_library_missing
 from blinkloop.runtime.backends.onnxruntime_session import OnnxRuntimeBackend
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
-from blinkloop.schema import DETECTION_COLUMNS
 
 __all__ = ["OnnxRuntimeCudaBackend", "OnnxRuntimeCudaGraphBackend", "cuda_missing"]
 
@@ -49,13 +48,13 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     provider = "CUDAExecutionProvider"
     device = "cuda"
 
-    def _open(self, content: bytes) -> Any:
+    def _load(self, content: bytes) -> Any:
         # The CUDA and cuDNN that torch or NVIDIA's wheels brought, wherever they lie.
         preload = getattr(self._ort, "preload_dlls", None)
         if preload is not None:
             with suppress(Exception):  # what is really missing shows in a moment
                 preload()
-        return super()._open(content)
+        return super()._load(content)
 
     def _provider_options(self) -> dict[str, str]:
         return {
@@ -161,11 +160,9 @@ class OnnxRuntimeCudaGraphBackend(OnnxRuntimeCudaBackend):
         return found
 
     def _new_buffers(self, frames: npt.NDArray[np.float32]) -> _Buffers:
-        count, height, width = frames.shape
         card = self._card
-        size = card.architecture.feature_size(height, width)
+        size = card.architecture.feature_size(*frames.shape[1:])
         kept = np.zeros((2, card.architecture.kept_channels, *size), np.float32)
-        rows = (count, card.detection.max_detections, len(DETECTION_COLUMNS))
         self._made += 1
         return _Buffers(
             number=self._made,
@@ -173,12 +170,7 @@ class OnnxRuntimeCudaGraphBackend(OnnxRuntimeCudaBackend):
             start=self._value(np.zeros(1, np.float32)),
             features=(self._value(kept), self._value(kept.copy())),
             outputs={
-                "detections": self._value(np.zeros(rows, np.float32)),
-                "counts": self._value(np.zeros(count, np.int64)),
-                "count_mean": self._value(np.zeros(count, np.float32)),
-                "count_variance": self._value(np.zeros(count, np.float32)),
-                "block_mean": self._value(
-                    np.zeros((count, *block_shape(height, width)), np.float32)
-                ),
+                name: self._value(array)
+                for name, array in new_outputs(card, *frames.shape).items()
             },
         )

@@ -43,26 +43,24 @@ class OnnxRuntimeRtxBackend(OnnxRuntimeBackend):
     provider = "NvTensorRTRTXExecutionProvider"
     device = "cpu"
 
-    def _open(self, content: bytes) -> Any:
+    def _load(self, content: bytes) -> Any:
         options = self._session_options()
-        try:
-            options.add_provider_for_devices(self._devices(), {})
-            return self._ort.InferenceSession(content, options)
-        except InputError:
-            raise
-        except Exception as error:  # of the plugin, the driver or ONNX Runtime
-            raise InputError(
-                f"{self._model.path}: {self.name} cannot load this graph "
-                f"({one_line(error)}); {self._remedy()}"
-            ) from error
+        options.add_provider_for_devices(self._devices(), {})
+        return self._ort.InferenceSession(content, options)
 
     def _devices(self) -> list[Any]:
         """The provider's devices; the plugin is told to ONNX Runtime the first time."""
-        plugin = importlib.import_module(_MODULE)
-        name = plugin.get_ep_name()
-        if not self._found(name):
-            library = plugin.get_library_path()
-            self._ort.register_execution_provider_library(name, library)
+        try:
+            plugin = importlib.import_module(_MODULE)
+            name = plugin.get_ep_name()
+            if not self._found(name):
+                library = plugin.get_library_path()
+                self._ort.register_execution_provider_library(name, library)
+        except Exception as error:  # of the plugin, its libraries or ONNX Runtime
+            raise InputError(
+                f"{_PACKAGE} is installed but does not load ({one_line(error)}); "
+                f"{self._remedy()}"
+            ) from error
         devices = self._found(name)
         if not devices:
             raise InputError(

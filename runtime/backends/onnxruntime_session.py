@@ -196,24 +196,30 @@ class OnnxRuntimeBackend:
 
     def _open(self, content: bytes) -> Any:
         """A session of a model file's content, on this provider or not at all."""
+        try:
+            return self._load(content)
+        except InputError:
+            raise
+        except Exception as error:  # ORT's exception classes share no public base.
+            raise InputError(
+                f"{self._model.path}: onnxruntime {self._ort.__version__} cannot "
+                f"load this graph ({one_line(error)}); the file is damaged or needs a "
+                f"newer onnxruntime; copy or export it again"
+            ) from error
+
+    def _load(self, content: bytes) -> Any:
+        """The session; whatever goes wrong with the graph may be raised."""
         onnxruntime = self._ort
         if self.provider not in onnxruntime.get_available_providers():
             raise InputError(
                 f"this onnxruntime {onnxruntime.__version__} was built without "
                 f"{self.provider}; {self._remedy()}"
             )
-        try:
-            session = onnxruntime.InferenceSession(
-                content,
-                self._session_options(),
-                providers=[(self.provider, self._provider_options())],
-            )
-        except Exception as error:  # ORT's exception classes share no public base.
-            raise InputError(
-                f"{self._model.path}: onnxruntime {onnxruntime.__version__} cannot "
-                f"load this graph ({one_line(error)}); the file is damaged or needs a "
-                f"newer onnxruntime; copy or export it again"
-            ) from error
+        session = onnxruntime.InferenceSession(
+            content,
+            self._session_options(),
+            providers=[(self.provider, self._provider_options())],
+        )
         # A provider whose libraries are missing is replaced by the CPU, in silence.
         if session.get_providers()[0] != self.provider:
             raise InputError(

@@ -6,8 +6,10 @@ Availability is found without importing anything; the import happens in
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Literal
 
 from blinkloop.cuda_driver import gpu_missing
@@ -77,12 +79,30 @@ class _Entry:
         return BackendRow(self.name, self.extra, not reason, reason)
 
 
-def _onnxruntime_cpu(
-    model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
-) -> Backend:
-    from blinkloop.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpuBackend
+def _onnxruntime(module: str, kind: str) -> _Factory:
+    """A class of one of the modules beside this one, imported when it is needed."""
 
-    return OnnxRuntimeCpuBackend(model, maps, threshold=threshold, threads=threads)
+    def create(
+        model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
+    ) -> Backend:
+        found: Callable[..., Backend] = getattr(_beside(module), kind)
+        return found(model, maps, threshold=threshold, threads=threads)
+
+    return create
+
+
+def _says(module: str, reason: str) -> Callable[[], str]:
+    """What a function of one of the modules beside this one says is missing."""
+
+    def missing() -> str:
+        said: str = getattr(_beside(module), reason)()
+        return said
+
+    return missing
+
+
+def _beside(module: str) -> ModuleType:
+    return importlib.import_module(f"blinkloop.runtime.backends.{module}")
 
 
 def _openvino(precision: Literal["fp32", "bf16"]) -> _Factory:
@@ -96,58 +116,6 @@ def _openvino(precision: Literal["fp32", "bf16"]) -> _Factory:
         )
 
     return create
-
-
-def _onnxruntime_cuda(*, graph: bool) -> _Factory:
-    def create(
-        model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
-    ) -> Backend:
-        from blinkloop.runtime.backends import onnxruntime_cuda as module
-
-        kind = (
-            module.OnnxRuntimeCudaGraphBackend
-            if graph
-            else module.OnnxRuntimeCudaBackend
-        )
-        return kind(model, maps, threshold=threshold, threads=threads)
-
-    return create
-
-
-def _onnxruntime_directml(
-    model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
-) -> Backend:
-    from blinkloop.runtime.backends.onnxruntime_directml import (
-        OnnxRuntimeDirectMlBackend,
-    )
-
-    return OnnxRuntimeDirectMlBackend(model, maps, threshold=threshold, threads=threads)
-
-
-def _onnxruntime_rtx(
-    model: ModelFile, maps: CameraMaps, threshold: float | None, threads: int | None
-) -> Backend:
-    from blinkloop.runtime.backends.onnxruntime_rtx import OnnxRuntimeRtxBackend
-
-    return OnnxRuntimeRtxBackend(model, maps, threshold=threshold, threads=threads)
-
-
-def _rtx_missing() -> str:
-    from blinkloop.runtime.backends.onnxruntime_rtx import rtx_missing
-
-    return rtx_missing()
-
-
-def _cuda_missing() -> str:
-    from blinkloop.runtime.backends.onnxruntime_cuda import cuda_missing
-
-    return cuda_missing()
-
-
-def _directml_missing() -> str:
-    from blinkloop.runtime.backends.onnxruntime_directml import directml_missing
-
-    return directml_missing()
 
 
 def _tensorrt(kind: str) -> _Factory:
@@ -174,23 +142,25 @@ _ENTRIES = (
         "onnxruntime-cuda",
         "gpu",
         "onnxruntime",
-        _onnxruntime_cuda(graph=False),
-        missing=_cuda_missing,
-        variants={"graph": _onnxruntime_cuda(graph=True)},
+        _onnxruntime("onnxruntime_cuda", "OnnxRuntimeCudaBackend"),
+        missing=_says("onnxruntime_cuda", "cuda_missing"),
+        variants={
+            "graph": _onnxruntime("onnxruntime_cuda", "OnnxRuntimeCudaGraphBackend")
+        },
     ),
     _Entry(
         "onnxruntime-rtx",
         "cpu",
         "onnxruntime",
-        _onnxruntime_rtx,
-        missing=_rtx_missing,
+        _onnxruntime("onnxruntime_rtx", "OnnxRuntimeRtxBackend"),
+        missing=_says("onnxruntime_rtx", "rtx_missing"),
     ),
     _Entry(
         "onnxruntime-directml",
         "gpu",
         "",  # not of an extra: `directml_missing` names the package
-        _onnxruntime_directml,
-        missing=_directml_missing,
+        _onnxruntime("onnxruntime_directml", "OnnxRuntimeDirectMlBackend"),
+        missing=_says("onnxruntime_directml", "directml_missing"),
     ),
     _Entry(
         "openvino",
@@ -199,7 +169,12 @@ _ENTRIES = (
         _openvino("fp32"),
         variants={"bf16": _openvino("bf16")},
     ),
-    _Entry("onnxruntime-cpu", "cpu", "onnxruntime", _onnxruntime_cpu),
+    _Entry(
+        "onnxruntime-cpu",
+        "cpu",
+        "onnxruntime",
+        _onnxruntime("onnxruntime_cpu", "OnnxRuntimeCpuBackend"),
+    ),
 )
 
 

@@ -82,7 +82,7 @@ def test_a_plugin_that_does_not_load_is_one_line(
 ) -> None:
     plugin.get_ep_name = lambda: "NvTensorRTRTXExecutionProvider"
     model = tiny_models["full"]
-    message = r"onnxruntime-rtx cannot load this graph \(.*no\.so"
+    message = r"installed but does not load \(.*no\.so"
     with pytest.raises(InputError, match=message) as caught:
         OnnxRuntimeRtxBackend(model, make_camera_maps(model.card.camera))
     assert "\n" not in str(caught.value)
