@@ -36,7 +36,7 @@ CASES = {
     "region of every frame": ("--roi", "960,960,64,48", "--backend", "onnxruntime-cpu"),
     "whole frames in tiles": ("--frames", "500:502", "--backend", "onnxruntime-cpu"),
 }
-KILLED = "all"
+ALL = "all"
 MIDDLE = (448, 576)
 """Frames of the fit that nobody kills; two of them hold spots."""
 _LOOK_S = 0.5
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="astigmatic-small")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--case", choices=[*CASES, KILLED], action="append")
+    parser.add_argument("--case", choices=[*CASES, ALL], action="append")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--region", default="", help="X,Y,W,H of case all; default: all"
@@ -142,7 +142,7 @@ def main() -> None:
         make_movie(movie)
         found = {"movie_gib": round(movie.stat().st_size / 2**30, 2)}
         for name in wanted.case or CASES:
-            if name == KILLED:
+            if name == ALL:
                 found[name] = killed_and_again(
                     movie, Path(folder), wanted.model, wanted.threads, wanted.region
                 )

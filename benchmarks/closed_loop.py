@@ -41,6 +41,7 @@ from closed_loop_sample import (
     score,
     simulate,
 )
+from kept_rows import KeptRows
 
 CASES = (
     Case("start x0.29"),
@@ -155,14 +156,6 @@ def row_of(case: Case, name: str, scores: list[dict[str, float]]) -> dict[str, A
     return {"case": case.name, "law": name, "seeds": n, **row}
 
 
-def kept_rows(path: Path | None, seeds: int) -> list[dict[str, Any]]:
-    """Rows of an earlier run with as many seeds."""
-    if path is None or not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [row for row in rows if row["seeds"] == seeds]
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
@@ -195,23 +188,20 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     tuned = options.gains or tune()
-    done = {
-        (row["case"], row["law"]): row for row in kept_rows(options.rows, options.seeds)
-    }
+    kept = KeptRows(options.rows)
     rows: list[dict[str, Any]] = []
     cases = CASES if options.cases is None else [CASES[i] for i in options.cases]
     for case in cases:
         for name, make in makers(tuned, case).items():
             if options.laws is not None and name not in options.laws:
                 continue
-            row = done.get((case.name, name))
+            key = {"case": case.name, "law": name, "seeds": options.seeds}
+            row = kept.find(key)
             if row is None:
                 seeds = range(options.seeds)
                 scores = [score(case, simulate(case, make, seed)) for seed in seeds]
                 row = row_of(case, name, scores)
-                if options.rows:
-                    with options.rows.open("a") as lines:
-                        lines.write(json.dumps(row) + "\n")
+                kept.add(row)
             rows.append(row)
             sys.stderr.write(table([row]).splitlines()[-1] + "\n")
     if options.figure:

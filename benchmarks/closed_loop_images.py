@@ -36,6 +36,7 @@ import numpy.typing as npt
 from closed_loop import row_of, table
 from closed_loop_laws import UPDATE, Held, HtSmlm
 from closed_loop_sample import FPS, NOMINAL, Case, Counts, Track, score
+from kept_rows import KeptRows
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from blinkloop.cli._bundled import resolve_model
@@ -238,22 +239,25 @@ def scores_of(
     case: Case,
     law: tuple[str, Callable[[float], Watching]],
     seeds: int,
-    rows: tuple[Path | None, dict[str, Any]],
+    kept: KeptRows,
 ) -> list[dict[str, float]]:
-    """One score per seed; `rows`: where they are kept, and what they were made with."""
-    (name, make), (path, made_with) = law, rows
-    kept = [] if path is None or not path.exists() else path.read_text().splitlines()
-    done = [json.loads(line) for line in kept]
+    """One score per seed; each is a row of its own."""
+    name, make = law
     scores = []
     for seed in range(seeds):
-        key = {"case": case.name, "law": name, "seed": seed, **made_with}
-        found = next((d["score"] for d in done if key.items() <= d.items()), None)
-        if found is None:
-            found = score(case, simulate(session, case, make, seed))
-            if path is not None:
-                with path.open("a") as lines:
-                    lines.write(json.dumps({**key, "score": found}) + "\n")
-        scores.append(found)
+        key = {
+            "case": case.name,
+            "law": name,
+            "seed": seed,
+            "model": session.model.sha256,
+            "seconds": sample.SECONDS,
+            "side_px": sample.SIDE_PX,
+        }
+        row = kept.find(key)
+        if row is None:
+            row = {**key, "score": score(case, simulate(session, case, make, seed))}
+            kept.add(row)
+        scores.append(row["score"])
     return scores
 
 
@@ -287,17 +291,12 @@ def main() -> None:
     }
     began = time.perf_counter()
     rows: list[dict[str, Any]] = []
-    made_with = {
-        "model": session.model.sha256,
-        "seconds": options.seconds,
-        "side_px": options.size,
-    }
+    kept = KeptRows(options.rows)
     cases = CASES if options.cases is None else [CASES[i] for i in options.cases]
     for case in cases:
         for name, make in laws.items():
             if options.laws is not None and name not in options.laws:
                 continue
-            kept = (options.rows, made_with)
             scores = scores_of(session, case, (name, make), options.seeds, kept)
             rows.append(row_of(case, name, scores))
             sys.stderr.write(table(rows[-1:]).splitlines()[-1] + "\n")
