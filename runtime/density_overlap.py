@@ -7,12 +7,22 @@ lines, rings and clusters. How often that happens can be seen: **detections of o
 frames** show where the emitters sit, without hiding each other. With s the share of
 them that lies around a detection (weighed by how surely an emitter there would be
 hidden) and N the emitters counted per frame, q = s N more are expected in the same
-place at the same time. Arrivals that pile up like that are Poisson; of mu of them
-1 - exp(-mu) are seen (dead time of photon counters: Feller 1948), so that the truth is
+place at the same time. Emitters come as Poisson does, and one that finds others there
+is seen with the chance that none of them hides it,
 
-    F(q) = -ln(1 - q) / q
+    phi(q) = (1 - c q)^(1 / c),    truth / seen = F(q) = (1 / q) integral of 1 / phi,
 
-times what is seen. The same for emitters spread evenly over the neighbourhood (24 px)
+random sequential adsorption (Evans 1993, doi:10.1103/RevModPhys.65.1281) to the second
+order in q: phi = 1 - q + (1 - c) q^2 / 2. Of emitters in one spot only one is ever
+seen, c = 1 and F = -ln(1 - q) / q, the dead time of photon counters (Feller 1948). Of
+emitters spread evenly two that both hide a third may be seen together: c = 1 / 3 for
+emitters that hide each other with exp(-d^2 / 2 w^2). In between, in clusters with an SD
+of s, c = (1 + a) / (1 + 3 a) with a = (s / w)^2; the mean of exp(-d^2 / w^2) over that
+of exp(-d^2 / 2 w^2), both from the detections, is (1 + 2 a) / (1 + 4 a).
+
+Some places are denser than others, and F bends upwards: its mean is taken over the
+spread of s among the detections (which meet a place as often as it is seen, as the sum
+of the truth asks). The same for emitters spread evenly over the neighbourhood (24 px)
 is what the network allows for; the count is multiplied by the ratio of the two, never
 by less than 1: a laser is never driven higher by this.
 
@@ -42,6 +52,8 @@ to the SD of a spot."""
 
 _LARGEST_FACTOR = 2.0
 _LARGEST_SHARE = 0.9
+_EVEN = 1 / 3
+"""c of emitters spread evenly."""
 _BINS_PER_PX = 2
 _NEIGHBOURHOOD_PX = 8
 """Three of them across: what is even over 24 px the network allows for."""
@@ -56,13 +68,47 @@ _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.intp]
 
 
-def piled_up(seen: float) -> float:
+def piled_up(seen: float, together: float = 1.0) -> float:
     """Emitters per emitter counted, when `seen` of them are expected in one place.
 
-    -ln(1 - q) / q; 1 for none, growing without limit towards q = 1 (cut off at 0.9).
+    Parameters
+    ----------
+    seen
+        q; 1 comes out for none.
+    together
+        c: 1 = all in one spot, 1/3 = spread evenly. Above c q = 0.9 that value's.
     """
-    q = min(max(seen, 0.0), _LARGEST_SHARE)
-    return -math.log1p(-q) / q if q > 1e-9 else 1.0
+    c = together
+    q = min(max(seen, 0.0), _LARGEST_SHARE / c)
+    if q < 1e-9:
+        return 1.0
+    if c == 1:
+        return -math.log1p(-q) / q
+    return math.expm1((1 - 1 / c) * math.log1p(-c * q)) / ((1 - c) * q)
+
+
+def _mean_piled_up(mean: float, variance: float, together: float) -> float:
+    """Mean of `piled_up` over places of which some are denser than others.
+
+    Places of two kinds have that mean and variance: one SD below and above, or, where
+    an SD is more than the mean, some without any and the others the denser for it.
+    """
+    if not (mean > 0 and variance > 0):
+        return piled_up(mean, together)
+    below = min(math.sqrt(variance), mean)
+    above = variance / below
+    share = below / (below + above)
+    low, high = (piled_up(q, together) for q in (mean - below, mean + above))
+    return share * high + (1 - share) * low
+
+
+def _together(narrow: float, wide: float) -> float:
+    """Of `piled_up`, from the sums of exp(-d^2 / w^2) and of exp(-d^2 / 2 w^2)."""
+    ratio = narrow / wide if wide > 0 else 1.0
+    if ratio <= 0.5:
+        return _EVEN
+    a = max(1 - ratio, 0.0) / (4 * ratio - 2)
+    return (1 + a) / (1 + 3 * a)
 
 
 class Overlap:
@@ -83,6 +129,7 @@ class Overlap:
         step = np.arange(-reach, reach + 1)
         d2 = step[:, None] ** 2 + step[None, :] ** 2
         self._kernel = np.exp(-d2 / (2 * (overlap_px * _BINS_PER_PX) ** 2)).ravel()
+        self._narrow_kernel = self._kernel**2  # exp(-d^2 / w^2)
         self._hidden_px = float(self._kernel.sum()) / _BINS_PER_PX**2
         self._reach, self._steps = reach, step
         self._roi: Roi | None = None
@@ -94,7 +141,8 @@ class Overlap:
         self._waiting: deque[tuple[int, _Ints, _Ints]] = deque()
         self._last: int | None = None
         self._frames = self._total = 0.0
-        self._near = self._around = self._tests = 0.0
+        self._near = self._near_squared = self._narrow = 0.0
+        self._around = self._tests = 0.0
 
     def take(self, index: int, roi: Roi, x_px: _Floats, y_px: _Floats) -> None:
         """Detections of a frame, in pixels of the chip.
@@ -125,7 +173,14 @@ class Overlap:
         fine = self._fine_of(x, y)
         coarse = self._coarse_of(x, y)
         if self._frames >= _FIRST and x.size:
-            self._near += float(self._map.take(fine).sum())
+            near = self._map.take(fine)
+            narrow = float(self._narrow_map.take(fine).sum())
+            self._near += float(near.sum())
+            self._narrow += narrow
+            # Less its own terms a square holds no noise of the map: they are the sum
+            # of the kernel's squares, which is the narrow kernel (a halved map has less
+            # of them, but then they no longer matter).
+            self._near_squared += (float(near @ near) - narrow) / self._total
             self._around += float(self._coarse.take(coarse).sum())
             self._tests += x.size * self._total
         self._waiting.append((index, fine, coarse))
@@ -140,9 +195,11 @@ class Overlap:
         """
         if self._tests <= 0 or not count > 0:
             return 1.0
-        near = self._near / self._tests * count
-        around = self._around / self._tests * count
-        ratio = piled_up(near) / piled_up(around)
+        per_test = count / self._tests
+        near, around = self._near * per_test, self._around * per_test
+        variance = max(self._near_squared * per_test * count - near**2, 0.0)
+        together = _together(self._narrow, self._near)
+        ratio = _mean_piled_up(near, variance, together) / piled_up(around, _EVEN)
         return min(max(ratio, 1.0), _LARGEST_FACTOR)
 
     def _start(self, roi: Roi) -> None:
@@ -153,6 +210,7 @@ class Overlap:
         # A margin all around, so that what reaches over the edge needs no rule.
         self._width = width + 2 * r
         self._map = np.zeros((height + 2 * r) * self._width)
+        self._narrow_map = np.zeros_like(self._map)
         around = self._steps[:, None] * self._width + self._steps[None, :]
         self._footprint = around.ravel()
         size = _NEIGHBOURHOOD_PX
@@ -181,15 +239,15 @@ class Overlap:
         """A frame enters the map."""
         if self._frames >= 2 * _KEPT:
             self._map *= 0.5
+            self._narrow_map *= 0.5
             self._coarse *= 0.5
             self._frames, self._total = 0.5 * self._frames, 0.5 * self._total
-            self._near, self._around = 0.25 * self._near, 0.25 * self._around
-            self._tests *= 0.25
-        np.add.at(
-            self._map,
-            (fine[:, None] + self._footprint).ravel(),
-            np.tile(self._kernel, fine.size),
-        )
+            self._near, self._narrow = 0.25 * self._near, 0.25 * self._narrow
+            self._near_squared *= 0.25
+            self._around, self._tests = 0.25 * self._around, 0.25 * self._tests
+        bins = (fine[:, None] + self._footprint).ravel()
+        np.add.at(self._map, bins, np.tile(self._kernel, fine.size))
+        np.add.at(self._narrow_map, bins, np.tile(self._narrow_kernel, fine.size))
         # Divided by the area where it is looked up, so that nine sums are a density.
         np.add.at(
             self._coarse,

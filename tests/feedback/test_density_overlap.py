@@ -49,6 +49,47 @@ def test_piled_up_is_the_inverse_of_what_is_seen() -> None:
     assert piled_up(5.0) == piled_up(0.9) < 3.0
 
 
+@pytest.mark.parametrize("together", [1 / 3, 0.6, 0.999])
+def test_piled_up_adds_up_the_chances(together: float) -> None:
+    """Truth per seen one more is 1 / phi; and it joins that of a single spot."""
+    seen = np.linspace(0, 0.85, 20_001)
+    chance = (1 - together * seen) ** (1 / together)
+    truth = np.trapezoid(1 / chance, seen)
+    assert_allclose(piled_up(0.85, together), truth / 0.85, rtol=1e-6)
+    assert piled_up(0.85, together) <= piled_up(0.85)
+    assert_allclose(piled_up(1e-8, together), 1.0, rtol=1e-7)
+
+
+@pytest.mark.parametrize(("sd_px", "rtol"), [(0.3, 0.02), (0.9, 0.03), (2.5, 0.03)])
+def test_clusters_narrow_and_wide(sd_px: float, rtol: float) -> None:
+    """Emitters that are hidden by each as the model says, whatever the cluster."""
+    rng = np.random.default_rng(9)
+    overlap, roi = Overlap(1.0), Roi(0, 0, 200, 150)
+    middles = np.stack(np.meshgrid(np.arange(5.0) * 40, np.arange(4.0) * 37), -1)
+    middles = middles.reshape(-1, 2) + 20.0
+    mean_on = 0.8 * (1 + 2 * (sd_px / OVERLAP_PX) ** 2)  # about as many hidden in each
+    true = counted = 0
+    for index in range(500):
+        frame: list[Points] = []
+        for middle in middles:
+            here: list[Points] = []
+            n = rng.poisson(mean_on)
+            for xy in middle + rng.normal(0, sd_px, (n, 2)):
+                d2 = np.array([((xy - other) ** 2).sum() for other in here])
+                hidden = 1 - np.prod(1 - np.exp(-d2 / (2 * OVERLAP_PX**2)))
+                if rng.random() >= hidden:
+                    here.append(xy)
+            true += n
+            frame += here
+        counted += len(frame)
+        overlap.take(index, roi, *np.reshape(frame, (-1, 2)).T)
+    count = counted / 500
+    assert counted < 0.8 * true
+    hidden_px = 2 * math.pi * OVERLAP_PX**2
+    allowed = piled_up(count / len(middles) * hidden_px / 24.0**2, 1 / 3)
+    assert_allclose(overlap.factor(count), true / counted / allowed, rtol=rtol)
+
+
 @pytest.mark.parametrize("per_frame", [3, 30, 200])
 def test_even_sample_is_left_alone(per_frame: int) -> None:
     rng = np.random.default_rng(per_frame)
@@ -72,9 +113,31 @@ def test_places_seen_once_when_several_are_on(mean_on: float) -> None:
     # What the network allows for in a place as dense as the neighbourhood.
     box_px = 24.0 * 24.0
     hidden_px = 2 * math.pi * OVERLAP_PX**2
-    allowed = piled_up(seen * hidden_px / box_px)
+    allowed = piled_up(seen * hidden_px / box_px, 1 / 3)
     got = overlap.factor(len(places) * seen)
     assert_allclose(got, mean_on / seen / allowed, rtol=0.03)
+
+
+@pytest.mark.parametrize("frames", [60, 600])
+def test_places_of_unequal_density(frames: int) -> None:
+    """The truth is a sum over places; their mean alone would be too low."""
+    rng = np.random.default_rng(11)
+    places = np.stack(np.meshgrid(np.arange(12.0) * 30, np.arange(9.0) * 30), -1)
+    places = places.reshape(-1, 2) + 15.0
+    mean_on = rng.choice([0.05, 0.3, 1.5], len(places), p=[0.4, 0.4, 0.2])
+    overlap, roi = Overlap(1.0), Roi(0, 0, 360, 270)
+    seen = 1 - np.exp(-mean_on)
+    for index in range(frames):
+        on = rng.random(len(places)) < seen
+        overlap.take(index, roi, *places[on].T)
+    count = float(seen.sum())
+    truth = float(mean_on.sum()) / count
+    hidden_px = 2 * math.pi * OVERLAP_PX**2
+    around = float(np.average(seen, weights=seen)) * hidden_px / 24.0**2
+    allowed = piled_up(around, 1 / 3)
+    assert_allclose(overlap.factor(count), truth / allowed, rtol=0.03)
+    of_the_mean = piled_up(float(np.average(seen, weights=seen)))
+    assert of_the_mean < 0.94 * truth
 
 
 def test_a_dense_half_is_even_in_itself() -> None:
