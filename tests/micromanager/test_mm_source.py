@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from busy import wait_for
+from busy import PATIENCE_S, wait_for
 
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.integrations.micromanager import MicroManagerSource
@@ -182,7 +182,7 @@ def _python_camera(core, after: str):
             if after == "raises":
                 raise OSError("USB cable pulled")
             get_buffer((5, 7), np.uint16)
-            release.wait(10)
+            release.wait(PATIENCE_S)
 
     core.loadPyDevice("Failing", Failing())
     core.initializeDevice("Failing")

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from blinkloop.runtime.records import Frame, FrameResult, Gap, Roi
 from blinkloop.schema import LOCALIZATION_DTYPE
 
+_HELD_S = 240.0
+"""At a gate that nobody opens: longer than the patience of any test."""
+
 HEIGHT, WIDTH = 5, 9
 ROI = Roi(3, 7, WIDTH, HEIGHT)
 
@@ -106,7 +109,7 @@ class DoubleLocalizer:
     def push(self, frames: Sequence[Frame]) -> list[FrameResult]:
         self.entered.set()
         if self.gate is not None:
-            self.gate.wait(20)
+            self.gate.wait(_HELD_S)
         if self.delay_s:
             time.sleep(self.delay_s)
         if any(frame.index == self.fail_at for frame in frames):
@@ -227,7 +230,7 @@ class DoubleSink:
     def write(self, results: Sequence[FrameResult]) -> None:
         self.entered.set()
         if self.gate is not None:
-            self.gate.wait(20)
+            self.gate.wait(_HELD_S)
         if self.delay_s:
             time.sleep(self.delay_s)
         self._raise("write")

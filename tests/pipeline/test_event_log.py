@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from busy import PATIENCE_S
 
 from blinkloop.errors import InputError
 from blinkloop.runtime.accounting import ANALYSIS_FAILED, LOST, missing_by_stage
@@ -87,6 +88,6 @@ def test_frames_that_a_broken_sink_misses_are_counted(tmp_path: Path) -> None:
     for n in (2, 3):
         writer.put([object()] * n)
     writer.finish({})
-    assert writer.wait(5)
+    assert writer.wait(PATIENCE_S)
     assert writer.unwritten == 5
     assert len(failures) == 1

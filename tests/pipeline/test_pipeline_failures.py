@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from busy import wait_for
+from busy import PATIENCE_S, wait_for
 from pipeline_doubles import (
     DoubleLocalizer,
     DoubleObserver,
@@ -113,7 +113,9 @@ def test_frames_before_a_bad_one_in_the_same_batch_are_kept() -> None:
     localizer = DoubleLocalizer(
         fail_at=5, error=InputError("frame 5 is bad"), gate=gate
     )
-    opener = threading.Thread(target=lambda: (source.stopped.wait(20), gate.set()))
+    opener = threading.Thread(
+        target=lambda: (source.stopped.wait(PATIENCE_S), gate.set())
+    )
     opener.start()
     sink = DoubleSink()
     report = Pipeline(
@@ -198,11 +200,11 @@ def test_a_slow_disk_holds_the_analysis_up_but_not_the_camera() -> None:
 
     def open_gate() -> None:
         # The first writes wait at the gate, or the camera was too fast for any.
-        held_up.append(not source.stopped.wait(15))
+        held_up.append(not source.stopped.wait(PATIENCE_S))
         gate.set()
 
     # Not before the queue to the disk is full.
-    source.during = {50: lambda: sink.entered.wait(15)}
+    source.during = {50: lambda: sink.entered.wait(PATIENCE_S)}
     opener = threading.Thread(target=open_gate)
     opener.start()
     report = Pipeline(

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from busy import PATIENCE_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipeline_doubles import (
@@ -179,7 +180,7 @@ def test_a_slow_analysis_skips_and_never_holds_the_camera_up() -> None:
     held_up: list[bool] = []
 
     def open_gate() -> None:
-        held_up.append(not source.stopped.wait(15))
+        held_up.append(not source.stopped.wait(PATIENCE_S))
         gate.set()
 
     opener = threading.Thread(target=open_gate)
@@ -197,7 +198,9 @@ def test_a_slow_analysis_skips_and_never_holds_the_camera_up() -> None:
 def test_it_batches_when_behind() -> None:
     source, gate = DoubleSource(range(10)), threading.Event()
     localizer = DoubleLocalizer(gate=gate)
-    opener = threading.Thread(target=lambda: (source.stopped.wait(20), gate.set()))
+    opener = threading.Thread(
+        target=lambda: (source.stopped.wait(PATIENCE_S), gate.set())
+    )
     opener.start()
     settings_ = PipelineSettings(ring_frames=20, max_batch=4)
     report = Pipeline(source, localizer, settings=settings_).run()

@@ -51,6 +51,10 @@ def test_the_writer_rests_only_without_haste(
         writer.finish({})
     for index in range(waiting):
         writer.put([make_result(index)])
-    began = time.perf_counter()
-    writer._rest()
-    assert (time.perf_counter() - began > 0.04) is rests
+    took_s = []
+    for _ in range(20):
+        began = time.perf_counter()
+        writer._rest()
+        took_s.append(time.perf_counter() - began)
+    # The quickest: a busy machine makes anything slow, but nothing quick.
+    assert (min(took_s) > 0.04) is rests
