@@ -128,9 +128,9 @@ class Overlap:
         reach = math.ceil(2.5 * overlap_px * _BINS_PER_PX)
         step = np.arange(-reach, reach + 1)
         d2 = step[:, None] ** 2 + step[None, :] ** 2
-        self._kernel = np.exp(-d2 / (2 * (overlap_px * _BINS_PER_PX) ** 2)).ravel()
-        self._narrow_kernel = self._kernel**2  # exp(-d^2 / w^2)
-        self._hidden_px = float(self._kernel.sum()) / _BINS_PER_PX**2
+        wide = np.exp(-d2 / (2 * (overlap_px * _BINS_PER_PX) ** 2)).ravel()
+        self._kernels = np.stack([wide, wide**2], 1)  # exp(-d^2 / 2 w^2) and narrower
+        self._hidden_px = float(wide.sum()) / _BINS_PER_PX**2
         self._reach, self._steps = reach, step
         self._roi: Roi | None = None
         self.reset()
@@ -173,8 +173,9 @@ class Overlap:
         fine = self._fine_of(x, y)
         coarse = self._coarse_of(x, y)
         if self._frames >= _FIRST and x.size:
-            near = self._map.take(fine)
-            narrow = float(self._narrow_map.take(fine).sum())
+            places = self._map.take(fine[:, None] + self._footprint)
+            near, narrowly = (places @ self._kernels).T
+            narrow = float(narrowly.sum())
             self._near += float(near.sum())
             self._narrow += narrow
             # Less its own terms a square holds no noise of the map: they are the sum
@@ -210,7 +211,6 @@ class Overlap:
         # A margin all around, so that what reaches over the edge needs no rule.
         self._width = width + 2 * r
         self._map = np.zeros((height + 2 * r) * self._width)
-        self._narrow_map = np.zeros_like(self._map)
         around = self._steps[:, None] * self._width + self._steps[None, :]
         self._footprint = around.ravel()
         size = _NEIGHBOURHOOD_PX
@@ -239,15 +239,12 @@ class Overlap:
         """A frame enters the map."""
         if self._frames >= 2 * _KEPT:
             self._map *= 0.5
-            self._narrow_map *= 0.5
             self._coarse *= 0.5
             self._frames, self._total = 0.5 * self._frames, 0.5 * self._total
             self._near, self._narrow = 0.25 * self._near, 0.25 * self._narrow
             self._near_squared *= 0.25
             self._around, self._tests = 0.25 * self._around, 0.25 * self._tests
-        bins = (fine[:, None] + self._footprint).ravel()
-        np.add.at(self._map, bins, np.tile(self._kernel, fine.size))
-        np.add.at(self._narrow_map, bins, np.tile(self._narrow_kernel, fine.size))
+        np.add.at(self._map, fine, 1.0)
         # Divided by the area where it is looked up, so that nine sums are a density.
         np.add.at(
             self._coarse,
