@@ -94,6 +94,7 @@ class Ours(Held):
             self._session.model.card.pixel_size_nm,
             average_frames=frames,
             on_time_frames=self._tau,
+            learn_on_time=True,
             p_floor=self._floor,
         )
         if self.copied:

@@ -53,6 +53,7 @@ class Held:
             start_power=start,
             max_power=MAX_POWER,
             on_time_frames=on_frames,
+            learn_on_time=True,
             update_frames=UPDATE,
         )
         loop = FeedbackLoop(estimator, FeedbackController(settings), guard)
@@ -84,7 +85,7 @@ class Ours(Held):
     ) -> None:
         super().__init__()
         estimator = DensityEstimator(
-            100.0, average_frames=UPDATE, on_time_frames=on_frames
+            100.0, average_frames=UPDATE, on_time_frames=on_frames, learn_on_time=True
         )
         if copied:
             estimator.count_as_seen()

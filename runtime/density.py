@@ -20,63 +20,30 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
 from blinkloop.runtime.density_blocks import BLOCK_PX, block_sizes, covered_px
+from blinkloop.runtime.density_estimate import DensityEstimate
 from blinkloop.runtime.density_overlap import OVERLAP_PX, Overlap
+from blinkloop.runtime.on_time import OnTimeMeter, effective_frames
 from blinkloop.runtime.records import FrameResult, Gap, Roi
 
 __all__ = [
     "BLOCK_PX",
     "DensityEstimate",
     "DensityEstimator",
-    "effective_frames",
     "probability_floor",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class DensityEstimate:
-    """Density of active emitters after one frame, per um^2.
-
-    Parameters
-    ----------
-    index, timestamp_s
-        Of the frame.
-    per_um2, sd_per_um2
-        This frame alone; the SD is the network's doubt about this frame's emitters.
-        NaN when the network's output is not finite or the region lies off the image.
-    smoothed_per_um2, smoothed_sd_per_um2
-        Mean over the frames kept; the SD is that of the *expected* density (network's
-        doubt and counting noise, frames being correlated through the on-time). NaN
-        when no frame is kept.
-    crowding_per_um2
-        Largest density of any 8 x 8 px block, averaged over the frames kept.
-    n_frames
-        Frames kept in the average.
-    overlap
-        Emitters per emitter counted, at least 1: the densities of the whole region
-        contain it, the crowding does not.
-    """
-
-    index: int
-    timestamp_s: float
-    per_um2: float
-    sd_per_um2: float
-    smoothed_per_um2: float
-    smoothed_sd_per_um2: float
-    crowding_per_um2: float
-    n_frames: int
-    overlap: float = 1.0
 
 
 _Blocks = npt.NDArray[np.float64]
 
 _ZERO = np.zeros(())
+_NEW_ON_TIME = 0.1
+"""Smaller changes of its logarithm are not worth the trouble."""
 
 
 def probability_floor(logit_clamp: float) -> float:
@@ -86,20 +53,6 @@ def probability_floor(logit_clamp: float) -> float:
     not there.
     """
     return 1.0 / (1.0 + math.exp(logit_clamp))
-
-
-def effective_frames(n_frames: int, on_time_frames: float) -> float:
-    """Number of independent frames that n consecutive frames are worth.
-
-    The count of emitters with exponential on-time tau has the autocorrelation
-    rho^j, rho = exp(-1 / tau); the mean of n frames has the variance var / n_eff with
-    n_eff = n / (1 + 2 sum_j (1 - j / n) rho^j).
-    """
-    if n_frames < 1:
-        return 0.0
-    lag = np.arange(1, n_frames)
-    rho = np.exp(-lag / on_time_frames)
-    return float(n_frames / (1.0 + 2.0 * np.sum((1.0 - lag / n_frames) * rho)))
 
 
 class DensityEstimator:
@@ -114,6 +67,8 @@ class DensityEstimator:
         are never bridged by older ones.
     on_time_frames
         Mean on-time; sets how far frames are correlated, hence the smoothed SD.
+    learn_on_time
+        That is where to begin; the detections tell (`on_time.py`).
     region
         Part of the chip to look at, in chip pixels; None = the whole image. Blocks
         that lie partly inside count by their share of area, so the edge is sharp to
@@ -136,6 +91,7 @@ class DensityEstimator:
         *,
         average_frames: int = 20,
         on_time_frames: float = 3.0,
+        learn_on_time: bool = False,
         region: Roi | None = None,
         p_floor: float = 0.0,
         overlap_px: float = OVERLAP_PX,
@@ -170,10 +126,10 @@ class DensityEstimator:
             )
         self._pixel_um2 = (pixel_size_nm * 1e-3) ** 2
         self._average_frames = int(average_frames)
-        self._on_time_frames = float(on_time_frames)
         self._region = region
         self._p_floor = float(p_floor)
         self._overlap = Overlap(on_time_frames, overlap_px) if overlap_px > 0 else None
+        self._meter = OnTimeMeter() if learn_on_time else None
         self._unplaced: FrameResult | None = None
         self._roi: Roi | None = None
         # Of the frames kept. Blocks are rows of a table, flat, used over and over.
@@ -192,11 +148,7 @@ class DensityEstimator:
         self._whole_px = 0.0
         # Sum of the blocks kept: the span may be long and the image large.
         self._sum: _Blocks = np.zeros(0)
-        # n_eff for 0 .. average_frames frames, so that a frame costs a look-up.
-        self._n_eff = [
-            effective_frames(n, self._on_time_frames)
-            for n in range(self._average_frames + 1)
-        ]
+        self._set_on_time(float(on_time_frames))
 
     @property
     def region(self) -> Roi | None:
@@ -207,6 +159,16 @@ class DensityEstimator:
     def average_frames(self) -> int:
         """Span of the average in frame numbers."""
         return self._average_frames
+
+    @property
+    def on_time_frames(self) -> float:
+        """Mean on-time, as given or as learned."""
+        return self._on_time_frames
+
+    @property
+    def on_time_known(self) -> bool:
+        """Whether it was learned."""
+        return self._meter is not None and self._meter.frames is not None
 
     def reset(self) -> None:
         """Forget all frames."""
@@ -219,6 +181,8 @@ class DensityEstimator:
         self._unplaced = None
         if self._overlap is not None:
             self._overlap.reset()
+        if self._meter is not None:
+            self._meter.reset()
 
     def count_as_seen(self) -> None:
         """Put nothing back any more: a number copied from the sample lacks it, too."""
@@ -327,11 +291,9 @@ class DensityEstimator:
 
     def _hidden(self, result: FrameResult, mean: float) -> float:
         """Emitters per emitter counted."""
-        if self._overlap is None:
-            return 1.0
         self._learn()
         self._unplaced = result
-        return self._overlap.factor(mean)
+        return 1.0 if self._overlap is None else self._overlap.factor(mean)
 
     def afterwards(self) -> None:
         """Do now what the next `update` would do first: forget, learn."""
@@ -341,12 +303,27 @@ class DensityEstimator:
         self._learn()
 
     def _learn(self) -> None:
-        """Where the emitters of the last frame sit."""
+        """Where the emitters of the last frame sit, and how long they stay."""
         result, self._unplaced = self._unplaced, None
-        if result is None or self._overlap is None:
+        overlap, meter = self._overlap, self._meter
+        if result is None or (overlap is None and meter is None):
             return
         found, field = result.localizations, self._field or result.roi
-        self._overlap.take(result.index, field, found["x_px"], found["y_px"])
+        where = result.index, field, found["x_px"], found["y_px"]
+        if overlap is not None:
+            overlap.take(*where)
+        if meter is not None:
+            frames = meter.take(*where) or self._on_time_frames
+            if abs(math.log(frames / self._on_time_frames)) > _NEW_ON_TIME:
+                self._set_on_time(frames)
+
+    def _set_on_time(self, frames: float) -> None:
+        self._on_time_frames = frames
+        # n_eff for 0 .. average_frames frames, so that a frame costs a look-up.
+        most = self._average_frames
+        self._n_eff = [effective_frames(n, frames) for n in range(most + 1)]
+        if self._overlap is not None:
+            self._overlap.set_on_time(frames)
 
     def _forget_before(self, index: int) -> None:
         indices = self._indices

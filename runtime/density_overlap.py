@@ -123,8 +123,7 @@ class Overlap:
     """
 
     def __init__(self, on_time_frames: float, overlap_px: float = OVERLAP_PX) -> None:
-        self._every = max(round(on_time_frames), 1)
-        self._lag = max(math.ceil(_LAG_ON_TIMES * on_time_frames), 1)
+        self.set_on_time(on_time_frames)
         reach = math.ceil(2.5 * overlap_px * _BINS_PER_PX)
         step = np.arange(-reach, reach + 1)
         d2 = step[:, None] ** 2 + step[None, :] ** 2
@@ -134,6 +133,11 @@ class Overlap:
         self._reach, self._steps = reach, step
         self._roi: Roi | None = None
         self.reset()
+
+    def set_on_time(self, frames: float) -> None:
+        """From now on; what is known stays."""
+        self._every = max(round(frames), 1)
+        self._lag = max(math.ceil(_LAG_ON_TIMES * frames), 1)
 
     def reset(self) -> None:
         """Nothing is known of the sample."""

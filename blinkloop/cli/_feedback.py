@@ -88,7 +88,7 @@ def feedback_options(function: _F) -> _F:
         click.option(
             "--on-time",
             type=float,
-            help="Mean on-time in frames; default: middle of the model's range.",
+            help="Mean on-time in frames; default: learned from the detections.",
         ),
         click.option(
             "--target",
@@ -134,7 +134,8 @@ def make_loop(
     target
         Active emitters per um^2; "now" = as it is at the start.
     on_time, update_frames
-        Mean on-time; frames per command, None = by camera and estimator.
+        Mean on-time, None = learned from the middle of the model's range on; frames
+        per command, None = by camera and estimator.
     laser
         None in mode off, or to advise without one.
     start_power, max_power, safe_power, max_dose
@@ -197,6 +198,7 @@ def make_loop(
             start_power=min(start, top),
             max_power=top,
             on_time_frames=tau,
+            learn_on_time=on_time is None,
             update_frames=update_frames,
         )
         limits = LaserLimits(
@@ -217,6 +219,7 @@ def make_loop(
         card.pixel_size_nm,
         average_frames=update_frames,
         on_time_frames=tau,
+        learn_on_time=on_time is None,
         region=None if region is None else Roi(*region),
         p_floor=probability_floor(card.architecture.logit_clamp),
     )

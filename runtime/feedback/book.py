@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from blinkloop.runtime.density import DensityEstimate
+from blinkloop.runtime.density_estimate import DensityEstimate
 from blinkloop.runtime.feedback.log import CommandLog, LaserCommand, make_row
 from blinkloop.runtime.feedback.port import DoseMeter
 

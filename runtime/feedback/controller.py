@@ -22,7 +22,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from blinkloop.runtime.density import DensityEstimate
+from blinkloop.runtime.density_estimate import DensityEstimate
 from blinkloop.runtime.feedback.plant import GainFollower
 from blinkloop.runtime.feedback.sample import Sample
 from blinkloop.runtime.feedback.settings import SLEW_FRAMES, ControllerSettings
@@ -33,6 +33,8 @@ __all__ = ["ControlDecision", "ControllerSettings", "FeedbackController"]
 _NEGATIVE_RISE = math.log(4.0)
 _NEGATIVE_FALL = math.log(2.0)
 _NEGATIVE_FRAMES = 8 * SLEW_FRAMES
+_LEARNING_FRAMES = 40
+"""Wait for the on-time: most are known by then, of 10 frames too."""
 _CROWDING_SD = 0.2
 """Of the densest block's density, relative: about one emitter in some frames."""
 _DOUBT = 0.03
@@ -74,7 +76,10 @@ class FeedbackController:
         self._target = settings.target_per_um2
         # What does not change, worked out once: an update is waited for.
         self._update_frames = settings.update_frames
-        self._settling_frames = settings.settling_frames
+        self._on_time_frames: float | None = None
+        self._settling_frames = settings.settling_frames(settings.on_time_frames)
+        if settings.learn_on_time:
+            self._settling_frames = max(self._settling_frames, _LEARNING_FRAMES)
         self._floor = settings.floor
         self._lowest = math.log(self._floor)
         self._highest = math.log(settings.max_power)
@@ -140,7 +145,7 @@ class FeedbackController:
         s = self._settings
         self._test = None
         if s.tune:
-            self._test = StepTest(s.max_power, s.update_frames, s.settling_frames)
+            self._test = StepTest(s.max_power, s.update_frames, self._settling_frames)
         self._updates_at_max = 0
         self._frames = self._seen = 0
         self._sd = 0.0
@@ -156,6 +161,13 @@ class FeedbackController:
             raise ValueError(f"target must be finite and >= 0, got {target_per_um2!r}")
         self._target = float(target_per_um2)
         self._past.clear()
+
+    def set_on_time(self, frames: float) -> None:
+        """The emitters stay on for so long; it was learned from them."""
+        if frames != self._on_time_frames:
+            self._on_time_frames = frames
+            self._settling_frames = self._settings.settling_frames(frames)
+            self._sample.set_on_time(frames)
 
     def applied(self, power: float) -> None:
         """Say what power is really applied; what lies off the limits is clamped."""

@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import Literal, NoReturn, get_args
 
 from blinkloop.errors import DeviceError, DisarmedError, InputError
-from blinkloop.runtime.density import DensityEstimate
+from blinkloop.runtime.density_estimate import DensityEstimate
 from blinkloop.runtime.feedback.book import CommandBook
 from blinkloop.runtime.feedback.freshness import Freshness
 from blinkloop.runtime.feedback.lifelines import Lifelines

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blinkloop.errors import InputError
-from blinkloop.runtime.density import DensityEstimate
+from blinkloop.runtime.density_estimate import DensityEstimate
 
 __all__ = ["LOG_COLUMNS", "CommandLog", "LaserCommand", "make_row"]
 

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import DeviceError, DisarmedError
-from blinkloop.runtime.density import DensityEstimate, DensityEstimator
+from blinkloop.runtime.density import DensityEstimator
+from blinkloop.runtime.density_estimate import DensityEstimate
 from blinkloop.runtime.feedback.age import FrameAge
 from blinkloop.runtime.feedback.controller import ControlDecision, FeedbackController
 from blinkloop.runtime.feedback.guard import LaserGuard
@@ -223,6 +224,7 @@ class FeedbackLoop:
             "crowding_max_per_um2": float(crowding.max()) if crowding.size else None,
             "density_not_finite": self._not_finite,
             "density_overlap": None if last is None else last.overlap,
+            "on_time_frames": self._estimator.on_time_frames,
             "density_settled_frame": (
                 None if settled is None else int(rows["frame"][settled])
             ),
@@ -270,6 +272,8 @@ class FeedbackLoop:
             if before is not None and result.index <= before.index:
                 self._age.reset()  # the camera started anew
             self._estimate = estimate = update(result)
+            if self._estimator.on_time_known:
+                self._controller.set_on_time(self._estimator.on_time_frames)
             self._age_s = age_s = self._age.of(result.timestamp_s)
             if self._oldest_s < age_s < math.inf:
                 self._oldest_s = age_s

@@ -46,10 +46,14 @@ class PlantModel:
     """
 
     def __init__(self, on_time_frames: float, longest_delay_frames: int) -> None:
-        self._stay = math.exp(-1.0 / on_time_frames)
+        self.set_on_time(on_time_frames)
         self._longest = longest_delay_frames
         self._reach = _KEPT + longest_delay_frames
         self.restart(0.0)
+
+    def set_on_time(self, frames: float) -> None:
+        """Of the emitters from the next frame on."""
+        self._stay = math.exp(-1.0 / frames)
 
     def restart(self, power: float) -> None:
         """The sample has long been under this power; frames may count anew."""

@@ -83,6 +83,10 @@ class Sample:
         """It has long been under this power."""
         self._model.restart(power)
 
+    def set_on_time(self, frames: float) -> None:
+        """Mean on-time of the emitters from the next frame on."""
+        self._model.set_on_time(frames)
+
     def command(self, power: float) -> None:
         """Note a power applied now, after the last frame seen."""
         self._model.command(power)

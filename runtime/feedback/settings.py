@@ -53,6 +53,11 @@ class ControllerSettings(BaseModel):
     on_time_frames: float = Field(
         3.0, gt=0, allow_inf_nan=False, description="Mean on-time of the emitters."
     )
+    learn_on_time: bool = Field(
+        False,
+        description="The on-time will be learned (`set_on_time`): wait for it, for 40 "
+        "frames at most, before the first command.",
+    )
     delay_frames: int | None = Field(
         None,
         ge=0,
@@ -171,11 +176,10 @@ class ControllerSettings(BaseModel):
         scale = max(self.update_frames / 10.0, 1.0)
         return tuple(round(scale * delay) for delay in _DELAYS_FRAMES)
 
-    @property
-    def settling_frames(self) -> int:
+    def settling_frames(self, on_time_frames: float) -> int:
         """Frames until a change of the laser is seen in full (95 %)."""
         delay = self.update_frames if self.delay_frames is None else self.delay_frames
-        return math.ceil(delay + 3.0 * self.on_time_frames)
+        return math.ceil(delay + 3.0 * on_time_frames)
 
     def log_step(self, factor_per_slew: float | None) -> float:
         """Largest change of ln power per update; infinite without a limit."""

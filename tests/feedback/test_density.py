@@ -13,9 +13,9 @@ from numpy.testing import assert_allclose
 from blinkloop.errors import InputError
 from blinkloop.runtime.density import (
     DensityEstimator,
-    effective_frames,
     probability_floor,
 )
+from blinkloop.runtime.on_time import effective_frames
 from blinkloop.runtime.records import FrameResult, Gap, Roi
 from blinkloop.schema import LOCALIZATION_DTYPE
 
