@@ -4,7 +4,7 @@ The movie is a sparse NumPy file of 1024 frames of 2048 x 2048 px uint16,
 zeros but for a few real frames, so it takes hardly any room on the disk. Cases: a
 region of every frame, a few whole frames, and all: every whole frame, killed (-9) when
 half is done and started again, with the rows around the middle compared with those of a
-fit that nobody killed (4 Gpx: three quarters of an hour of a core with
+fit that nobody killed (4 Gpx: half an hour of two quiet cores with
 `astigmatic-lite`, less with a `--region`).
 
 Usage: python benchmarks/big_movie.py [--model MODEL] [--folder FOLDER] [--json]
