@@ -187,7 +187,7 @@ def command(
             card,
             mode="control",
             target=target,
-            on_time=settings.kinetics.on_time_ms / settings.exposure_ms,
+            on_time=None,  # learned, as in `run`
             update_frames=_UPDATE_FRAMES,
             laser=laser,
             start_power=settings.start_power_mw,
