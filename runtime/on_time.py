@@ -30,8 +30,8 @@ from blinkloop.runtime.records import Roi
 __all__ = ["OnTimeMeter", "effective_frames"]
 
 _LAGS = np.arange(1, 64, dtype=np.uint64)
-_PLACES = 2**18
-"""Of the table: 512 x 512 px."""
+_PLACES = 2**16
+"""Of the table: 256 x 256 px."""
 _MOST_DETECTIONS = 200
 """So many of a frame are looked up; all of them are noted."""
 _SHORTEST, _LONGEST = 1.0, 60.0
@@ -69,8 +69,7 @@ class OnTimeMeter:
 
     def __init__(self) -> None:
         self._bits = np.zeros(_PLACES, np.uint64)
-        self._noted = np.zeros(_PLACES, np.int64)
-        self._roi: Roi | None = None
+        self._noted = np.zeros(_PLACES, np.int32)
         self.reset()
 
     @property
@@ -80,9 +79,10 @@ class OnTimeMeter:
 
     def reset(self) -> None:
         """Nothing is known."""
-        self._noted.fill(-_PLACES)
+        self._roi: Roi | None = None
+        self._noted.fill(-_LAGS.size - 1)
         self._last: int | None = None
-        self._seen = 0
+        self._first = self._seen = 0
         self._again = np.zeros(_LAGS.size)
         self._tests = np.zeros(_LAGS.size)
         self._taken = 0
@@ -103,7 +103,7 @@ class OnTimeMeter:
         last = self._last
         if roi != self._roi or (last is not None and index <= last):
             self.reset()
-            self._roi, last = roi, None
+            self._roi, last, self._first = roi, None, index
         passed = 1 if last is None else index - last
         self._last = index
         # Bit k: the frame k before this one was seen.
@@ -127,7 +127,7 @@ class OnTimeMeter:
 
     def _history(self, index: int, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """(n,) bits: bit k is set when something was found there k frames ago."""
-        age = index - self._noted[places]
+        age = index - self._first - self._noted[places]
         bits = self._bits[places] << np.minimum(age, 63).astype(np.uint64)
         return np.where(age < 64, bits, np.uint64(0))
 
@@ -147,7 +147,7 @@ class OnTimeMeter:
         near = ((places[:, None] + around) & (_PLACES - 1)).ravel()
         # Pixels noted twice get the same bits twice.
         self._bits[near] = self._history(index, near) | np.uint64(1)
-        self._noted[near] = index
+        self._noted[near] = index - self._first
 
     def _estimate(self) -> float | None:
         """Least squares over all lags seen; A and B at least 0."""
