@@ -56,6 +56,7 @@ CASES = (
     Case("on-time 5, delay 25", on_frames=5.0, delay_frames=25),
     Case("on-time 10, delay 4", on_frames=10.0),
     Case("on-time 10, delay 25", on_frames=10.0, delay_frames=25),
+    Case("on-time 25, delay 15, x3.5", 3.5, on_frames=25.0, delay_frames=15),
 )
 TUNED_ON = CASES[:3]
 GRIDS: dict[str, list[tuple[float, ...]]] = {
@@ -179,6 +180,7 @@ def main() -> None:
     """Print the table, or JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--cases", type=int, nargs="*", help="Numbers from 0.")
     parser.add_argument("--laws", nargs="*", help="Names; default: all.")
     parser.add_argument("--figure", type=Path)
@@ -195,12 +197,13 @@ def main() -> None:
         for name, make in makers(tuned, case).items():
             if options.laws is not None and name not in options.laws:
                 continue
-            key = {"case": case.name, "law": name, "seeds": options.seeds}
+            first, n = options.first_seed, options.seeds
+            key = {"case": case.name, "law": name, "seeds": n, "first_seed": first}
             row = kept.find(key)
             if row is None:
-                seeds = range(options.seeds)
+                seeds = range(first, first + n)
                 scores = [score(case, simulate(case, make, seed)) for seed in seeds]
-                row = row_of(case, name, scores)
+                row = {**key, **row_of(case, name, scores)}
                 kept.add(row)
             rows.append(row)
             sys.stderr.write(table([row]).splitlines()[-1] + "\n")
