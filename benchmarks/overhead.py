@@ -216,7 +216,7 @@ def measure(
             model.card,
             mode="control",
             target=0.5,
-            on_time=3.0,
+            on_time=None,
             update_frames=None,
             laser=DoubleLaser(),
             log=Path(folder) / "laser.csv",
