@@ -41,6 +41,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.runtime.found_places import on_image, spread_over
 from blinkloop.runtime.records import Roi
 
 __all__ = ["OVERLAP_PX", "Overlap", "piled_up"]
@@ -103,7 +104,13 @@ def _mean_piled_up(mean: float, variance: float, together: float) -> float:
 
 
 def _together(narrow: float, wide: float) -> float:
-    """Of `piled_up`, from the sums of exp(-d^2 / w^2) and of exp(-d^2 / 2 w^2)."""
+    """How close the emitters of a place sit: c of `piled_up`.
+
+    Parameters
+    ----------
+    narrow, wide
+        Sums over pairs of exp(-d^2 / w^2) and of exp(-d^2 / 2 w^2).
+    """
     ratio = narrow / wide if wide > 0 else 1.0
     if ratio <= 0.5:
         return _EVEN
@@ -166,12 +173,9 @@ class Overlap:
         if roi != self._roi or (last is not None and index < last):
             self._start(roi)
         self._last = index
-        x, y = np.asarray(x_px) - roi.x + 0.5, np.asarray(y_px) - roi.y + 0.5
-        on = (x >= 0) & (x < roi.width) & (y >= 0) & (y < roi.height)
-        x, y = x[on], y[on]
-        if x.size > _MOST_DETECTIONS:
-            some = np.linspace(0, x.size - 1, _MOST_DETECTIONS).astype(np.intp)
-            x, y = x[some], y[some]
+        x, y = on_image(roi, x_px, y_px)
+        some = spread_over(x.size, _MOST_DETECTIONS)
+        x, y = x[some], y[some]
         while self._waiting and self._waiting[0][0] <= index - self._lag:
             self._place(*self._waiting.popleft()[1:])
         fine = self._fine_of(x, y)

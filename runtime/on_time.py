@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.runtime.found_places import on_image, spread_over
 from blinkloop.runtime.records import Roi
 
 __all__ = ["OnTimeMeter", "effective_frames"]
@@ -108,9 +109,8 @@ class OnTimeMeter:
         self._last = index
         # Bit k: the frame k before this one was seen.
         self._seen = (self._seen << passed if passed < 64 else 0) & (2**64 - 1)
-        x, y = np.asarray(x_px) - roi.x + 0.5, np.asarray(y_px) - roi.y + 0.5
-        on = (x >= 0) & (x < roi.width) & (y >= 0) & (y < roi.height)
-        places = y[on].astype(np.int64) * roi.width + x[on].astype(np.int64)
+        x, y = on_image(roi, x_px, y_px)
+        places = y.astype(np.int64) * roi.width + x.astype(np.int64)
         if places.size and self._seen:
             self._count(index, places)
         if places.size:
@@ -133,9 +133,7 @@ class OnTimeMeter:
 
     def _count(self, index: int, places: npt.NDArray[np.int64]) -> None:
         """Which of them were there before."""
-        if places.size > _MOST_DETECTIONS:
-            some = np.linspace(0, places.size - 1, _MOST_DETECTIONS).astype(np.intp)
-            places = places[some]
+        places = places[spread_over(places.size, _MOST_DETECTIONS)]
         bits = self._history(index, places & (_PLACES - 1))
         self._again += ((bits[:, None] >> _LAGS) & np.uint64(1)).sum(axis=0)
         self._tests += places.size * ((np.uint64(self._seen) >> _LAGS) & np.uint64(1))

@@ -18,6 +18,7 @@ from blinkloop.runtime.feedback import (
     LaserGuard,
     LaserLimits,
 )
+from blinkloop.runtime.found_places import on_image, spread_over
 from blinkloop.runtime.on_time import OnTimeMeter
 from blinkloop.runtime.records import Roi
 from blinkloop.schema import LOCALIZATION_DTYPE
@@ -62,6 +63,15 @@ def after(frames: Iterator[Points], roi: Roi = ODD, every: int = 1) -> float | N
         if index % every == 0:
             meter.take(index, roi, *xy.T)
     return meter.frames
+
+
+def test_places_on_the_image() -> None:
+    x = np.array([6.49, 6.5, 137.49, 137.5, np.nan, 20.0, np.inf])
+    y = np.array([300.0, 299.5, 396.49, 300.0, 300.0, 299.4, 300.0])
+    inside = on_image(ODD, x, y)
+    np.testing.assert_allclose(inside, [[0.0, 130.99], [0.0, 96.99]])
+    assert np.arange(5)[spread_over(5, 5)].tolist() == [0, 1, 2, 3, 4]
+    assert np.arange(9)[spread_over(9, 3)].tolist() == [0, 4, 8]
 
 
 @pytest.mark.parametrize("on_time", [1.5, 3.0, 10.0, 30.0])
