@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
-from blinkloop.runtime.density_blocks import BLOCK_PX, block_sizes, covered_px
+from blinkloop.runtime.crowding import Crowding
+from blinkloop.runtime.density_blocks import BLOCK_PX
 from blinkloop.runtime.density_estimate import DensityEstimate
 from blinkloop.runtime.density_overlap import OVERLAP_PX, Overlap
 from blinkloop.runtime.on_time import OnTimeMeter, effective_frames
@@ -41,7 +42,6 @@ __all__ = [
 
 _Blocks = npt.NDArray[np.float64]
 
-_ZERO = np.zeros(())
 _NEW_ON_TIME = 0.1
 """Smaller changes of its logarithm are not worth the trouble."""
 
@@ -78,6 +78,9 @@ class DensityEstimator:
         subtracted per pixel.
     overlap_px
         How far an emitter hides others from the network; 0 = nothing is put back.
+    crowding_late
+        The crowding of an estimate is that of the frames before, worked out
+        `afterwards`: it costs nothing while a laser waits.
 
     Raises
     ------
@@ -95,6 +98,7 @@ class DensityEstimator:
         region: Roi | None = None,
         p_floor: float = 0.0,
         overlap_px: float = OVERLAP_PX,
+        crowding_late: bool = False,
     ) -> None:
         if not (math.isfinite(pixel_size_nm) and pixel_size_nm > 0):
             raise InputError(
@@ -131,23 +135,18 @@ class DensityEstimator:
         self._overlap = Overlap(on_time_frames, overlap_px) if overlap_px > 0 else None
         self._meter = OnTimeMeter() if learn_on_time else None
         self._unplaced: FrameResult | None = None
+        # A region's count is made of blocks, so they cannot wait.
+        self._late = crowding_late and region is None
         self._roi: Roi | None = None
-        # Of the frames kept. Blocks are rows of a table, flat, used over and over.
+        self._field: Roi | None = None
+        self._area_px = self._area_um2 = 0.0
+        # Of the frames kept; the crowding keeps their blocks.
         self._indices: deque[int] = deque()
         self._counts: deque[float] = deque()
         self._variances: deque[float] = deque()
-        self._blocks: deque[_Blocks] = deque()
-        self._spare: list[_Blocks] = []
-        self._field: Roi | None = None
-        self._shape = (0, 0)
-        self._weight: _Blocks = np.zeros(0)
-        self._area_px = 0.0
-        # Of each block: what the smallest p makes of it, and whether it is looked at.
-        self._floor: _Blocks = np.zeros(0)
-        self._inside: npt.NDArray[np.intp] | None = None
-        self._whole_px = 0.0
-        # Sum of the blocks kept: the span may be long and the image large.
-        self._sum: _Blocks = np.zeros(0)
+        self._crowding: Crowding | None = None
+        self._crowding_per_um2 = math.nan
+        self._unadded: npt.NDArray[np.floating] | None = None
         self._set_on_time(float(on_time_frames))
 
     @property
@@ -172,13 +171,7 @@ class DensityEstimator:
 
     def reset(self) -> None:
         """Forget all frames."""
-        self._indices.clear()
-        self._counts.clear()
-        self._variances.clear()
-        self._spare.extend(self._blocks)
-        self._blocks.clear()
-        self._sum.fill(0.0)
-        self._unplaced = None
+        self._forget_all()
         if self._overlap is not None:
             self._overlap.reset()
         if self._meter is not None:
@@ -206,41 +199,46 @@ class DensityEstimator:
         indices = self._indices
         if indices and index <= indices[-1]:
             self.reset()  # the camera started counting anew
-        blocks = np.asarray(result.block_mean)
-        if blocks.shape != self._shape:
+        crowding, block_mean = self._crowding, result.block_mean
+        assert crowding is not None  # made with the image
+        if block_mean.shape != crowding.shape:
             raise InputError(
                 f"density: frame {index} has block sums of shape "
-                f"{blocks.shape}, but an image of {roi.width} x "
-                f"{roi.height} px has {self._shape}; the model file was "
+                f"{block_mean.shape}, but an image of {roi.width} x "
+                f"{roi.height} px has {crowding.shape}; the model file was "
                 f"made by another version, export it again"
             )
         oldest = index - self._average_frames + 1
         if not indices or indices[0] < oldest:
             self._forget_before(oldest)
-        floored = self._spare.pop() if self._spare else np.empty(self._sum.shape)
-        np.subtract(blocks.reshape(-1), self._floor, out=floored)
-        count, variance = self._count(result, floored)
+        self._add_late()
+        blocks = None if self._late else crowding.above_floor(block_mean)
+        count, variance = self._count(result, crowding, blocks)
         if math.isfinite(count) and math.isfinite(variance):
-            np.maximum(floored, _ZERO, out=floored)
             indices.append(index)
             self._counts.append(count)
             self._variances.append(variance)
-            self._blocks.append(floored)
-            np.add(self._sum, floored, out=self._sum)
-        else:
-            self._spare.append(floored)
+            if blocks is None:
+                self._unadded = block_mean
+            else:
+                crowding.add(blocks)
+        elif blocks is not None:
+            crowding.drop(blocks)
+        if blocks is not None:
+            self._crowding_per_um2 = crowding.per_um2()
         return self._estimate(result, count, variance)
 
-    def _count(self, result: FrameResult, blocks: _Blocks) -> tuple[float, float]:
+    def _count(
+        self, result: FrameResult, crowding: Crowding, blocks: _Blocks | None
+    ) -> tuple[float, float]:
         """Emitters in the region and their variance; NaN when they cannot be known.
 
-        The blocks are without the floor.
+        The blocks are without the floor; None = not looked at.
         """
         whole, variance = float(result.count_mean), float(result.count_variance)
+        part = whole if blocks is None else crowding.part(blocks)
         if self._area_px <= 0 or not (
-            math.isfinite(whole)
-            and math.isfinite(variance)
-            and math.isfinite(np.add.reduce(blocks))  # one that is not, and it is not
+            math.isfinite(whole) and math.isfinite(variance) and math.isfinite(part)
         ):
             return math.nan, math.nan
         roi, floor = result.roi, self._p_floor
@@ -248,7 +246,6 @@ class DensityEstimator:
         variance -= floor * (1.0 - floor) * pixels
         count = whole - floor * pixels
         if self._region is not None:
-            part = float(blocks.dot(self._weight))
             # The graph gives one variance per frame: shared out by expected counts.
             variance *= min(max(part / count, 0.0), 1.0) if count > 0 else 0.0
             count = part
@@ -257,9 +254,9 @@ class DensityEstimator:
     def _estimate(
         self, result: FrameResult, count: float, variance: float
     ) -> DensityEstimate:
-        area = self._area_px * self._pixel_um2
+        area = self._area_um2
         factor = 1.0
-        smoothed = smoothed_sd = crowding = math.nan
+        smoothed = smoothed_sd = math.nan
         n = len(self._counts)
         if n and area > 0:
             mean = math.fsum(self._counts) / n
@@ -273,10 +270,6 @@ class DensityEstimator:
             smoothed = factor * mean / area
             smoothed_sd = math.sqrt((mean + 0.5 / n_eff + doubt) / n_eff) / area
             smoothed_sd *= factor
-            inside = self._sum if self._inside is None else self._sum.take(self._inside)
-            # What was added and taken away again leaves rounding errors.
-            most = max(float(np.maximum.reduce(inside)), 0.0) / n
-            crowding = most / (self._whole_px * self._pixel_um2)
         return DensityEstimate(
             index=result.index,
             timestamp_s=result.timestamp_s,
@@ -284,7 +277,7 @@ class DensityEstimator:
             sd_per_um2=factor * math.sqrt(variance) / area if area > 0 else math.nan,
             smoothed_per_um2=smoothed,
             smoothed_sd_per_um2=smoothed_sd,
-            crowding_per_um2=crowding,
+            crowding_per_um2=self._crowding_per_um2,
             n_frames=n,
             overlap=factor,
         )
@@ -296,7 +289,8 @@ class DensityEstimator:
         return 1.0 if self._overlap is None else self._overlap.factor(mean)
 
     def afterwards(self) -> None:
-        """Do now what the next `update` would do first: forget, learn."""
+        """Do now what the next `update` would do first: add, forget, learn."""
+        self._add_late()
         if self._indices:
             last = self._indices[-1]  # kept: a camera that starts anew is seen by it
             self._forget_before(min(last, last + 2 - self._average_frames))
@@ -325,39 +319,41 @@ class DensityEstimator:
         if self._overlap is not None:
             self._overlap.set_on_time(frames)
 
+    def _add_late(self) -> None:
+        """The last frame's blocks, if they are still to come."""
+        late, self._unadded = self._unadded, None
+        if late is not None and self._crowding is not None:
+            self._crowding.add(self._crowding.above_floor(late))
+            self._crowding_per_um2 = self._crowding.per_um2()
+
     def _forget_before(self, index: int) -> None:
         indices = self._indices
+        if indices and indices[0] < index:
+            self._add_late()
         while indices and indices[0] < index:
             indices.popleft()
             self._counts.popleft()
             self._variances.popleft()
-            blocks = self._blocks.popleft()
-            np.subtract(self._sum, blocks, out=self._sum)
-            self._spare.append(blocks)
-        if not indices:
-            self._sum.fill(0.0)
+            if self._crowding is not None:
+                self._crowding.forget_oldest()
+
+    def _forget_all(self) -> None:
+        self._indices.clear()
+        self._counts.clear()
+        self._variances.clear()
+        self._unplaced = self._unadded = None
+        self._crowding_per_um2 = math.nan
+        if self._crowding is not None:
+            self._crowding.forget()
 
     def _set_roi(self, roi: Roi) -> None:
         """A new image: other blocks, other area; what was kept no longer fits."""
         self.reset()
-        self._spare.clear()
         self._roi = roi
         self._field = _common(roi, self._region)
-        region = self._region if self._region is not None else roi
-        rows = covered_px(roi.y, roi.height, region.y, region.height)
-        columns = covered_px(roi.x, roi.width, region.x, region.width)
-        block_px = np.outer(block_sizes(roi.height), block_sizes(roi.width))
-        inside = np.outer(rows, columns)
-        self._area_px = float(inside.sum())
-        self._shape = block_px.shape
-        self._weight = (inside / block_px).reshape(-1)
-        self._floor = (self._p_floor * block_px).reshape(-1)
-        seen = self._weight > 0
-        self._inside = None if seen.all() else np.flatnonzero(seen)
-        # A partial block counts as a whole one: one emitter in a sliver of pixels is
-        # no crowd.
-        self._whole_px = min(float(BLOCK_PX**2), float(block_px.sum()))
-        self._sum = np.zeros(block_px.size)
+        self._crowding = Crowding(self._pixel_um2, self._p_floor, roi, self._region)
+        self._area_px = self._crowding.area_px
+        self._area_um2 = self._area_px * self._pixel_um2
 
 
 def _common(roi: Roi, region: Roi | None) -> Roi | None:

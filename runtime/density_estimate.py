@@ -7,9 +7,9 @@ from dataclasses import dataclass
 __all__ = ["DensityEstimate"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DensityEstimate:
-    """Density of active emitters after one frame, per um^2.
+    """Density of active emitters after one frame, per um^2. Not to be changed.
 
     Parameters
     ----------
@@ -23,7 +23,8 @@ class DensityEstimate:
         doubt and counting noise, frames being correlated through the on-time). NaN
         when no frame is kept.
     crowding_per_um2
-        Largest density of any 8 x 8 px block, averaged over the frames kept.
+        Largest density of any 8 x 8 px block, averaged over the frames kept (late: over
+        those before this one); NaN when there is none.
     n_frames
         Frames kept in the average.
     overlap

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from blinkloop.errors import DeviceError, InputError
+from blinkloop.runtime.bell import Bell
 from blinkloop.runtime.records import Frame, Gap, Roi
 
 __all__ = ["HANDOVER_FULL", "RUN_ENDED", "UNUSABLE", "Batch", "Handover"]
@@ -125,7 +126,8 @@ class Handover:
         self._wait = wait
         self._shape = self._ring.shape[1:]
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._room_made = threading.Condition(self._lock)
+        self._came = Bell(self._lock)
         self._free = deque(range(capacity))
         self._queue: deque[_Entry] = deque()
         self._front_gaps: list[Gap] = []
@@ -145,7 +147,7 @@ class Handover:
     @property
     def fill(self) -> int:
         """Frames waiting or still held by the consumer."""
-        with self._changed:
+        with self._lock:
             return len(self._ring) - len(self._free)
 
     @property
@@ -156,7 +158,7 @@ class Handover:
     @property
     def dropped(self) -> int:
         """Frames put but never handed to the consumer."""
-        with self._changed:
+        with self._lock:
             return self._dropped
 
     @property
@@ -206,26 +208,27 @@ class Handover:
             fill = len(ring) - len(self._free)
             if fill > self._high_water:
                 self._high_water = fill
-            self._changed.notify_all()
+            self._came.ring()
         return True
 
     def mark(self, gap: Gap) -> None:
         """Say that frames are missing after those put so far. Producer only."""
-        with self._changed:
+        with self._lock:
             _merge(self._tail_gaps, gap)
 
     def close(self, error: BaseException | None = None) -> None:
         """No more frames will come; `error` is handed on. Producer only."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 self._closed, self._error = True, error
-            self._changed.notify_all()
+            self._came.ring()
 
     def cancel(self) -> None:
         """The consumer ends: what is still put is counted and dropped at once."""
-        with self._changed:
+        with self._lock:
             self._cancelled = True
-            self._changed.notify_all()
+            self._room_made.notify_all()
+            self._came.ring()
 
     def take(self, max_frames: int, timeout: float | None = None) -> Batch | None:
         """Up to `max_frames` waiting frames with consecutive numbers. Consumer only.
@@ -241,7 +244,7 @@ class Handover:
         with self._lock:
             if not self._queue and not self._closed:
                 # Only the producer wakes the consumer; by `cancel`, too early at most.
-                self._changed.wait(timeout)
+                self._came.wait(timeout)
                 if not self._queue and not self._closed:
                     return None
             if not self._queue:
@@ -262,24 +265,25 @@ class Handover:
 
     def discard(self, reason: str = RUN_ENDED) -> tuple[Gap, ...]:
         """Throw away all that waits; the gaps it becomes, in order. Consumer only."""
-        with self._changed:
+        with self._lock:
             while self._queue:
                 self._free.append(self._drop_oldest(reason))
             gaps = list(self._front_gaps)
             for gap in self._tail_gaps:
                 _merge(gaps, gap)
             self._front_gaps, self._tail_gaps = [], []
-            self._changed.notify_all()
+            self._room_made.notify_all()
             return tuple(gaps)
 
     def _lease(self, gaps: tuple[Gap, ...], entries: list[_Entry]) -> Batch:
         slots = [entry.slot for entry in entries]
 
         def give_back() -> None:
-            with self._changed:
+            with self._lock:
                 self._free.extend(slots)
                 slots.clear()
-                self._changed.notify_all()
+                if self._wait:
+                    self._room_made.notify_all()
 
         frames = []
         for entry in entries:
@@ -292,7 +296,7 @@ class Handover:
     def _room(self, index: int) -> int | None:
         """A slot for the incoming frame, or None when that frame is the one to go."""
         if self._wait:
-            self._changed.wait_for(lambda: bool(self._free) or self._cancelled)
+            self._room_made.wait_for(lambda: bool(self._free) or self._cancelled)
         if self._cancelled:
             self._drop(self._tail_gaps, index, RUN_ENDED)
             return None

@@ -17,15 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from blinkloop.runtime.records import Frame, Roi
 
 __all__ = ["FrameHeader", "RollingWindow", "WindowStep"]
 
+_ONE = range(1)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class FrameHeader:
-    """A frame without its pixels, and the number of its segment."""
+    """A frame without its pixels, and the number of its segment. Not to be changed."""
 
     index: int
     timestamp_s: float
@@ -33,8 +36,7 @@ class FrameHeader:
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
-class WindowStep:
+class WindowStep(NamedTuple):
     """One call of the graph.
 
     Parameters
@@ -81,6 +83,8 @@ class RollingWindow:
 
     def push(self, frames: Sequence[Frame]) -> list[WindowStep]:
         """Steps for some more frames, in order."""
+        if len(frames) == 1 and self._last is not None and self._continues(frames[0]):
+            return [self._step(frames, _ONE)]  # live, one by one: nothing to cut
         steps: list[WindowStep] = []
         start = 0
         while start < len(frames):

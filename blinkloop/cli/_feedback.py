@@ -222,6 +222,7 @@ def make_loop(
         learn_on_time=on_time is None,
         region=None if region is None else Roi(*region),
         p_floor=probability_floor(card.architecture.logit_clamp),
+        crowding_late=estimator != "crowding",
     )
     commands = CommandLog(log)
     guard = LaserGuard(

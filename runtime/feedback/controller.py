@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from blinkloop.runtime.density_estimate import DensityEstimate
-from blinkloop.runtime.feedback.plant import GainFollower
+from blinkloop.runtime.feedback.gains import GainFilters
 from blinkloop.runtime.feedback.sample import Sample
 from blinkloop.runtime.feedback.settings import SLEW_FRAMES, ControllerSettings
 from blinkloop.runtime.feedback.tuning import StepTest, TunedGains
@@ -46,8 +46,7 @@ _NEGATIVE_SHARE = 0.05
 emitters active since before the run may fade faster than the laser can matter."""
 
 
-@dataclass(frozen=True, slots=True)
-class ControlDecision:
+class ControlDecision(NamedTuple):
     """What the controller wishes after an update.
 
     Parameters
@@ -90,8 +89,10 @@ class FeedbackController:
         self._sample = Sample(
             settings.on_time_frames,
             settings.delays_frames,
-            lambda delay: GainFollower(
-                settings.gain(delay), settings.drift_share, settings.update_frames
+            GainFilters(
+                [settings.gain(delay) for delay in settings.delays_frames],
+                settings.drift_share,
+                settings.update_frames,
             ),
         )
         self.reset()

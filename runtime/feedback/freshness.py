@@ -37,10 +37,9 @@ class Freshness:
         """That age in words."""
         return f"no fresh estimate for {self.age_s:.1f} s"
 
-    @property
-    def dark(self) -> bool:
+    def dark(self, now: float) -> bool:
         """True when it is too old for the laser to stay on."""
-        return self._clock() - self._seen > self._dark_after_s
+        return now - self._seen > self._dark_after_s
 
     def restart(self) -> None:
         """Count from now on, as if a frame had come."""
@@ -52,9 +51,9 @@ class Freshness:
         if age_s <= self._stale_s:
             self.holding = False
 
-    def begins_to_hold(self) -> bool:
+    def begins_to_hold(self, now: float) -> bool:
         """True once, when the newest frame has become stale."""
-        if self.holding or self._clock() - self._seen <= self._stale_s:
+        if self.holding or now - self._seen <= self._stale_s:
             return False
         self.holding = True
         return True

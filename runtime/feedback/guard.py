@@ -267,21 +267,21 @@ class LaserGuard:
         """
         self._lines.beat()
         self.log.write_out()
-        if self._fault is not None and self.clock() >= self._retry_at:
+        now = self.clock()
+        if self._fault is not None and now >= self._retry_at:
             self.make_safe("trying again")
         if not self._armed:
             return
         if self._lock.acquire(blocking=False):  # a stuck writer must not stop us
             try:
-                self._dose.count(self._value, self.clock())
+                self._dose.count(self._value, now)
             finally:
                 self._lock.release()
         if self._dose.used_up:
             self.make_safe(f"dose limit reached ({self.dose:g})")
-            return
-        if self._fresh.dark:
+        elif self._fresh.dark(now):
             self.make_safe(self._fresh.since)
-        elif self._fresh.begins_to_hold():
+        elif self._fresh.begins_to_hold(now):
             self._record(reason=f"hold: {self._fresh.since}")
 
     def stalled(self, seconds: float) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +74,10 @@ class FeedbackLoop:
         self._controller = controller
         self._guard = guard
         self._history = History(_COLUMNS)
+        # What a row is made of, until somebody has the time.
+        self._unwritten: deque[tuple[DensityEstimate, float, float]] = deque()
+        self._writing = threading.Lock()
+        self._defers = False
         self._started = self._closed = self._copying = False
         self._error: str | None = None
         self._held = 0
@@ -146,17 +152,19 @@ class FeedbackLoop:
         """
         if not self._started:
             self.start()
-        self._guarded(lambda: self._take(results))
+        self._guarded(self._take, results)
 
     def afterwards(self) -> None:
         """All observers have seen the results: now what could wait.
 
-        The log's rows, and what the estimator learns from the frame for later ones.
+        The guard's look at dose and age, the log's rows, the history, and what is
+        learned from the frame for later ones.
         """
-        log = self._guard.log
-        log.defers = True
-        log.write_out()
+        # From now on this is where it is done.
+        self._defers = self._guard.log.defers = True
+        self._guard.check()
         self._estimator.afterwards()
+        self._catch_up()
 
     def copy_target(self) -> None:
         """Hold what there is now: the target becomes the next full average.
@@ -205,6 +213,7 @@ class FeedbackLoop:
         crowding_per_um2, target_per_um2, power`. The power is the one applied in
         control mode, the one advised in advise mode, else NaN.
         """
+        self._write_history()
         return self._history.columns()
 
     def summary(self) -> Mapping[str, Any]:
@@ -246,10 +255,10 @@ class FeedbackLoop:
             "controller_stopped": self._controller.trip_reason,
         }
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[..., None], *what: Any) -> None:
         """Run it; the laser is safe before anything raised goes on."""
         try:
-            action()
+            action(*what)
         except BaseException as error:
             self._error = self._error or (str(error) or type(error).__name__)
             self._guard.make_safe(self._error)
@@ -272,8 +281,6 @@ class FeedbackLoop:
             if before is not None and result.index <= before.index:
                 self._age.reset()  # the camera started anew
             self._estimate = estimate = update(result)
-            if self._estimator.on_time_known:
-                self._controller.set_on_time(self._estimator.on_time_frames)
             self._age_s = age_s = self._age.of(result.timestamp_s)
             if self._oldest_s < age_s < math.inf:
                 self._oldest_s = age_s
@@ -281,7 +288,9 @@ class FeedbackLoop:
                 guard.alive(age_s)
             else:
                 self._not_finite += 1
-            guard.check()
+            if not self._defers:
+                guard.check()
+                self._catch_up()
             try:
                 # Frames handed over together were taken before a command that the
                 # first of them caused: the controller must not judge it by them.
@@ -292,7 +301,9 @@ class FeedbackLoop:
                 # estimates. The log has the reason; the run is none the worse.
                 _log.debug("%s", error)
             finally:
-                self._remember(estimate)
+                applied = guard.value if guard.mode == "control" else self._advised
+                target = self._controller.target_per_um2
+                self._unwritten.append((estimate, target, applied))
 
     def _may_command(self) -> bool:
         if self.mode == "advise":
@@ -342,19 +353,28 @@ class FeedbackLoop:
             estimate, target_per_um2=density, reason="target copied from now"
         )
 
-    def _remember(self, estimate: DensityEstimate) -> None:
-        applied = self._guard.value if self.mode == "control" else self._advised
-        values = (
-            float(estimate.index),
-            estimate.timestamp_s,
-            estimate.per_um2,
-            estimate.smoothed_per_um2,
-            estimate.smoothed_sd_per_um2,
-            estimate.crowding_per_um2,
-            self._controller.target_per_um2,
-            applied,
-        )
-        self._history.add(values)
+    def _catch_up(self) -> None:
+        """The history, and what the controller should know of what was learned."""
+        self._write_history()
+        if self._estimator.on_time_known:
+            self._controller.set_on_time(self._estimator.on_time_frames)
+
+    def _write_history(self) -> None:
+        """Also for another thread that asks for it."""
+        with self._writing:
+            while self._unwritten:
+                estimate, target, power = self._unwritten.popleft()
+                values = (
+                    float(estimate.index),
+                    estimate.timestamp_s,
+                    estimate.per_um2,
+                    estimate.smoothed_per_um2,
+                    estimate.smoothed_sd_per_um2,
+                    estimate.crowding_per_um2,
+                    target,
+                    power,
+                )
+                self._history.add(values)
 
 
 def _tuned(controller: FeedbackController) -> float | None:

@@ -1,7 +1,7 @@
 """What is known of the sample: its gain, its drift, and how late it answers.
 
 A gain is density over the density that the applied powers would have given at gain 1.
-One follower per delay in question; the one that foretells the densities best is the
+One filter per delay in question; the one that foretells the densities best is the
 most likely. While the power moves they differ and the true one shows within an update
 or two; at rest they agree and it does not matter. (Multiple-model estimation: Magill
 1965, doi:10.1109/TAC.1965.1098191.)
@@ -15,10 +15,11 @@ numbers and short loops: with a dozen delays an array's calls cost more than its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import mul
 
-from blinkloop.runtime.feedback.plant import GainFollower, PlantModel
+from blinkloop.runtime.feedback.gains import GainFilters
+from blinkloop.runtime.feedback.plant import PlantModel
 
 __all__ = ["Sample"]
 
@@ -42,15 +43,15 @@ class Sample:
         Mean on-time.
     delays_frames
         Delays in question; one = it is known.
-    make_follower
-        From a delay to a follower of the gain.
+    filters
+        Of the gain, one per delay.
     """
 
     def __init__(
         self,
         on_time_frames: float,
         delays_frames: Sequence[int],
-        make_follower: Callable[[int], GainFollower],
+        filters: GainFilters,
     ) -> None:
         self._model = PlantModel(on_time_frames, max(delays_frames))
         self._delays = tuple(delays_frames)
@@ -60,7 +61,8 @@ class Sample:
             -0.5 * math.log((delay + half) / (2.0 * half)) ** 2
             for delay in delays_frames
         ]
-        self._followers = [make_follower(delay) for delay in delays_frames]
+        self._filters = filters
+        self._updates = [filters.updates(delay) for delay in delays_frames]
         self._evidence = [0.0] * len(self._delays)
         self.known = False
         """True once a density was taken."""
@@ -75,8 +77,7 @@ class Sample:
         """Nothing is known of gain and delay; it has long been under this power."""
         self.known = False
         self._evidence = [0.0] * len(self._delays)
-        for follower in self._followers:
-            follower.reset()
+        self._filters.reset()
         self.restart(power)
 
     def restart(self, power: float) -> None:
@@ -118,17 +119,17 @@ class Sample:
         # The mean of a noisy logarithm lies sd^2 / 2 below that of the mean.
         value = math.log(density) + 0.5 * sd**2
         self.known = True
-        log, unit = math.log, max(sd, 1e-6)
-        most = _LARGEST_SURPRISE
-        evidence = []
-        for follower, level, before in zip(
-            self._followers, levels, self._evidence, strict=True
-        ):
-            measure = abs(follower.take(value - log(level), sd, scale)) / unit
-            if measure > most:
-                measure = most
-            evidence.append(before * _KEPT_PER_UPDATE - 0.5 * measure * measure)
-        self._evidence = evidence
+        log, most = math.log, _LARGEST_SURPRISE * max(sd, 1e-6)
+        surprises = self._filters.take(
+            [value - log(level) for level in levels], sd, scale
+        )
+        # Halved squares of surprises in SD.
+        worst, weight = most * most, 0.5 / max(sd, 1e-6) ** 2
+        self._evidence = [
+            before * _KEPT_PER_UPDATE
+            - weight * (square if (square := surprise * surprise) < worst else worst)
+            for surprise, before in zip(surprises, self._evidence, strict=True)
+        ]
 
     def log_gain_ahead(self) -> tuple[float, float, float]:
         """Expected ln gain while the next command holds.
@@ -138,16 +139,13 @@ class Sample:
         scores = self._scores()
         best, exp = max(scores), math.exp
         weights = [exp(score - best) for score in scores]
-        gains = [
-            follower.ahead(delay)
-            for follower, delay in zip(self._followers, self._delays, strict=True)
-        ]
+        gains = self._filters.ahead(self._updates)
         total = sum(weights)
         mean = sum(map(mul, weights, gains)) / total
         squares = [(gain - mean) ** 2 for gain in gains]
         least = best - _CREDIBLE
         largest = max(
-            gain for gain, score in zip(gains, scores, strict=True) if score >= least
+            [gain for gain, score in zip(gains, scores, strict=True) if score >= least]
         )
         return mean, math.sqrt(sum(map(mul, weights, squares)) / total), largest
 

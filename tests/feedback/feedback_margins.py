@@ -7,7 +7,7 @@ average of the T frames before update m by
 
 so the plant is G(z) = sum h_m z^-m, and Gm(z) with the on-time and delay the controller
 believes in. Its filter F(z), from a measured ln gain to the one expected while the next
-command holds, is that of `GainFollower`: with a = gain, b = share a^2, L updates ahead,
+command holds, is that of `GainFilters`: with a = gain, b = share a^2, L updates ahead,
 
     F(z) = [1, L] (1 - A z^-1)^-1 [a, b],  A = [[1 - a, 1 - a], [-b, 1 - b]]
 

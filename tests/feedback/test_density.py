@@ -307,6 +307,49 @@ def test_what_is_done_afterwards_changes_no_estimate(average: int) -> None:
         )
 
 
+@pytest.mark.parametrize("told", [False, True], ids=["", "afterwards"])
+@pytest.mark.parametrize("average", [1, 2, 7])
+def test_late_crowding_is_that_of_the_frame_before(average: int, told: bool) -> None:
+    """All else is the same, with gaps, frames that say nothing, and counting anew."""
+    rng = np.random.default_rng(4)
+    frames = [*range(3, 30), *range(40, 60), 75, *range(0, 20)]
+    prompt = DensityEstimator(100.0, average_frames=average)
+    late = DensityEstimator(100.0, average_frames=average, crowding_late=True)
+    before, differs = math.nan, 0
+    for number, index in enumerate(frames):
+        if index == 40:
+            for estimator in (prompt, late):
+                estimator.gap(Gap(30, 10, "lost"))
+        if index == 0:
+            before = math.nan
+        count = math.nan if number % 9 == 4 else rng.uniform(1, 50)
+        seen = result(index, count)
+        expected, got = prompt.update(seen), late.update(seen)
+        crowding = got.crowding_per_um2
+        assert_allclose(
+            dataclasses.astuple(dataclasses.replace(got, crowding_per_um2=0)),
+            dataclasses.astuple(dataclasses.replace(expected, crowding_per_um2=0)),
+        )
+        if math.isfinite(count):
+            assert_allclose(crowding, before, rtol=1e-12)
+            differs += before != expected.crowding_per_um2
+            before = expected.crowding_per_um2
+        if told:
+            late.afterwards()
+    assert differs > 30
+
+
+def test_crowding_of_a_region_is_never_late() -> None:
+    both = [
+        DensityEstimator(100.0, region=Roi(0, 0, 16, 16), crowding_late=late)
+        for late in (False, True)
+    ]
+    for index in range(3):
+        one, other = (estimator.update(result(index, 20.0)) for estimator in both)
+        assert one == other
+        assert one.crowding_per_um2 > 0
+
+
 def test_a_camera_that_counts_anew_is_seen_whatever_was_forgotten() -> None:
     estimator = DensityEstimator(100.0, average_frames=1)
     spots = np.zeros(2, LOCALIZATION_DTYPE)

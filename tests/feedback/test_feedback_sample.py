@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from blinkloop.runtime.feedback import ControllerSettings
-from blinkloop.runtime.feedback.plant import GainFollower, PlantModel
+from blinkloop.runtime.feedback.gains import GainFilters
+from blinkloop.runtime.feedback.plant import PlantModel
 from blinkloop.runtime.feedback.sample import Sample
 
 
@@ -133,32 +134,52 @@ def test_history_reaches_back_however_long_the_run() -> None:
 
 
 def test_drift_is_learned_from_noise_and_not_from_steps() -> None:
-    follower = GainFollower(0.4, 0.05, 10)
+    filters = GainFilters([0.4], 0.05, 10)
     rng = np.random.default_rng(0)
     for update in range(800):
-        follower.take(1.0 - 0.01 * update + rng.normal(0.0, 0.05), 0.05)
-    assert_allclose(follower.drift_per_frame, -1e-3, rtol=0.5)
+        filters.take([1.0 - 0.01 * update + rng.normal(0.0, 0.05)], 0.05)
+    before = filters.drifts_per_frame
+    assert_allclose(before, -1e-3, rtol=0.5)
     # Ahead: a delay of 10 frames and one update, from the middle of the last one.
-    assert_allclose(follower.ahead(10), 1.0 - 0.01 * 801, atol=0.1)
-    before = follower.drift_per_frame
-    follower.take(5.0, 0.05)
-    assert follower.drift_per_frame == before
-    assert follower.ahead(0) > 4.8
+    assert_allclose(filters.updates(10), 2)
+    assert_allclose(filters.ahead([2]), 1.0 - 0.01 * 801, atol=0.1)
+    filters.take([5.0], 0.05)
+    assert filters.drifts_per_frame == before
+    assert filters.ahead([1])[0] > 4.8
 
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=50), st.floats(0, 2))
 def test_follower_stays_among_what_it_saw(values: list[float], sd: float) -> None:
     """However wild: the drift is bounded, so that it cannot run away."""
-    follower = GainFollower(0.4, 0.25, 10)
+    filters = GainFilters([0.4], 0.25, 10)
     for value in values:
-        follower.take(value, sd)
-    assert abs(follower.drift_per_frame) <= 3e-3
+        filters.take([value], sd)
+    assert abs(filters.drifts_per_frame[0]) <= 3e-3
     span = 0.03 * len(values) / 0.4 + 0.1
-    assert min(values) - span <= follower.ahead(0) <= max(values) + span
+    assert min(values) - span <= filters.ahead([1])[0] <= max(values) + span
+
+
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=20),
+    st.floats(0, 2),
+    st.floats(0.5, 4),
+)
+def test_filters_do_not_see_each_other(
+    values: list[tuple[float, float]], sd: float, scale: float
+) -> None:
+    both = GainFilters([0.4, 0.1], 0.25, 10)
+    own = [GainFilters([gain], 0.25, 10) for gain in (0.4, 0.1)]
+    for pair in values:
+        surprises = both.take(pair, sd, scale)
+        apart = [
+            one.take([value], sd, scale) for one, value in zip(own, pair, strict=True)
+        ]
+        assert surprises == [value for (value,) in apart]
+    assert both.ahead([1, 3]) == [own[0].ahead([1])[0], own[1].ahead([3])[0]]
 
 
 def test_light_that_the_laser_did_not_make_teaches_nothing() -> None:
-    sample = Sample(3.0, (0, 10), lambda delay: GainFollower(0.4, 0.05, 10))
+    sample = Sample(3.0, (0, 10), GainFilters([0.4, 0.4], 0.05, 10))
     sample.reset(0.0)
     sample.advance(0)
     sample.take(0.5, 0.1, 10, least=1e-3, scale=1.0)
@@ -173,7 +194,7 @@ def test_light_that_the_laser_did_not_make_teaches_nothing() -> None:
 
 def test_largest_credible_gain_holds_a_rise_back() -> None:
     """Power up, answer not there yet: a long delay would explain that."""
-    sample = Sample(3.0, (0, 50), lambda delay: GainFollower(0.4, 0.0, 10))
+    sample = Sample(3.0, (0, 50), GainFilters([0.4, 0.4], 0.0, 10))
     sample.reset(1.0)
     for update in range(5):
         for index in range(10 * update, 10 * update + 10):
