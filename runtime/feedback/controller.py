@@ -194,6 +194,11 @@ class FeedbackController:
         if frames >= self._settings.update_frames:
             self._frames = 0
 
+    def foresee(self, index: int, n_frames: int) -> None:
+        """Do now what an update needs that may come with that frame."""
+        if self._frames + 1 >= self._update_frames:
+            self._sample.foresee(index, n_frames)
+
     def update(self, estimate: DensityEstimate) -> ControlDecision | None:
         """Take one frame's estimate; None between updates."""
         self._sample.advance(estimate.index)

@@ -165,6 +165,9 @@ class FeedbackLoop:
         self._guard.check()
         self._estimator.afterwards()
         self._catch_up()
+        if self._estimate is not None:
+            average_frames = self._estimator.average_frames
+            self._controller.foresee(self._estimate.index + 1, average_frames)
 
     def copy_target(self) -> None:
         """Hold what there is now: the target becomes the next full average.

@@ -42,7 +42,13 @@ class PlantModel:
         self.set_on_time(on_time_frames)
         self._longest = longest_delay_frames
         self._reach = _KEPT + longest_delay_frames
+        self._moment = 0
         self.restart(0.0)
+
+    @property
+    def moment(self) -> int:
+        """Another one with every frame, seen or foreseen, and every restart."""
+        return self._moment
 
     def set_on_time(self, frames: float) -> None:
         """Of the emitters from the next frame on."""
@@ -51,7 +57,9 @@ class PlantModel:
     def restart(self, power: float) -> None:
         """The sample has long been under this power; frames may count anew."""
         self._power = self._level = power
+        self._moment += 1
         self._index: int | None = None
+        self._foreseen = False
         self._commanded: float | None = None
         self._seen = 0
         # Running sums, so that a mean is a difference. Before the first frame: what it
@@ -64,7 +72,10 @@ class PlantModel:
 
     def advance(self, index: int) -> None:
         """A frame of this number is seen; frames in between passed unseen."""
-        last = self._index
+        last, foreseen = self._index, self._foreseen
+        self._foreseen = False
+        if foreseen and index == last:
+            return
         if last is not None and index <= last:
             self.restart(self._power if self._commanded is None else self._commanded)
             last = None
@@ -77,6 +88,12 @@ class PlantModel:
             self._power, self._commanded = self._commanded, None
         self._add()
         self._index = index
+
+    def foresee(self, index: int) -> None:
+        """Take it as seen; another frame may come next all the same."""
+        if self._index is not None and index > self._index:
+            self.advance(index)
+            self._foreseen = True
 
     def mean(self, n_frames: int, delay_frames: int = 0) -> float:
         """Mean over the last n frames (fewer, if there are not as many yet)."""
@@ -97,6 +114,7 @@ class PlantModel:
         stay, sums = self._stay, self._sums
         self._level = level = self._level * stay + self._power * (1.0 - stay)
         sums.append(sums[-1] + level)
+        self._moment += 1
         self._seen += 1
         if len(sums) > 2 * self._reach:
             del sums[: -self._reach - 1]

@@ -64,6 +64,9 @@ class Sample:
         self._filters = filters
         self._updates = [filters.updates(delay) for delay in delays_frames]
         self._evidence = [0.0] * len(self._delays)
+        # What `take` compares with; the moment and the span they were worked out for.
+        self._told_for: tuple[int, int] | None = None
+        self._least, self._logs = 0.0, [0.0]
         self.known = False
         """True once a density was taken."""
 
@@ -96,6 +99,21 @@ class Sample:
         """A frame of this number is seen."""
         self._model.advance(index)
 
+    def foresee(self, index: int, n_frames: int) -> None:
+        """Work out now what a density of that frame will be compared with."""
+        self._model.foresee(index)
+        self._tell(n_frames)
+
+    def _tell(self, n_frames: int) -> None:
+        """Densities at gain 1 under each delay: the least, and their logarithms."""
+        told_for = self._model.moment, n_frames
+        if told_for == self._told_for:
+            return
+        self._told_for = told_for
+        levels = self._model.means(n_frames, self._delays)
+        self._least = least = min(levels)
+        self._logs = [math.log(level) for level in levels] if least > 0 else []
+
     def take(
         self, density: float, sd: float, n_frames: int, least: float, scale: float
     ) -> None:
@@ -113,16 +131,14 @@ class Sample:
         scale
             Factor for the filters' gain.
         """
-        levels = self._model.means(n_frames, self._delays)
-        if min(levels) < least:
+        self._tell(n_frames)
+        if not self._logs or self._least < least:
             return
         # The mean of a noisy logarithm lies sd^2 / 2 below that of the mean.
         value = math.log(density) + 0.5 * sd**2
         self.known = True
-        log, most = math.log, _LARGEST_SURPRISE * max(sd, 1e-6)
-        surprises = self._filters.take(
-            [value - log(level) for level in levels], sd, scale
-        )
+        most = _LARGEST_SURPRISE * max(sd, 1e-6)
+        surprises = self._filters.take([value - log for log in self._logs], sd, scale)
         # Halved squares of surprises in SD.
         worst, weight = most * most, 0.5 / max(sd, 1e-6) ** 2
         self._evidence = [

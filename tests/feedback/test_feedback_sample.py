@@ -133,6 +133,38 @@ def test_history_reaches_back_however_long_the_run() -> None:
             assert_allclose(model.mean(n, 9), expected, rtol=1e-9)
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["in order", "gap", "anew"]),
+            st.one_of(st.none(), st.floats(0.1, 100)),
+            st.booleans(),
+        ),
+        max_size=30,
+    )
+)
+def test_what_is_foreseen_changes_nothing(
+    steps: list[tuple[str, float | None, bool]],
+) -> None:
+    """Whatever frame comes then, but after a gap: its frames have the new power."""
+    samples = [Sample(3.0, (0, 7), GainFilters([0.4, 0.3], 0.1, 1)) for _ in range(2)]
+    for sample in samples:
+        sample.reset(2.0)
+    index, before = 0, None
+    for number, (what, power, foresees) in enumerate(steps):
+        if foresees:
+            samples[0].foresee(index, 4)
+        jump = 5 if what == "gap" and before is None else 0
+        index = 0 if what == "anew" else index + jump
+        for sample in samples:
+            sample.advance(index)
+            sample.take(1.0 + number % 3, 0.5, 4, least=1e-3, scale=1.0)
+            if power is not None:
+                sample.command(power)
+        index, before = index + 1, power
+        assert_allclose(samples[0].log_gain_ahead(), samples[1].log_gain_ahead())
+
+
 def test_drift_is_learned_from_noise_and_not_from_steps() -> None:
     filters = GainFilters([0.4], 0.05, 10)
     rng = np.random.default_rng(0)
