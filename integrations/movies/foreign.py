@@ -2,8 +2,8 @@
 
 Design notes
 ------------
-Camera makers' formats are not read here: none could be tried with real files, and their
-own programs and Bio-Formats export all of them without loss.
+These could not be tried with real files (Andor's .sif could: `sif.py`), and their own
+programs and Bio-Formats export all of them without loss.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _Row = tuple[str, tuple[bytes, ...], tuple[str, ...], str]
 _FIJI = "Fiji (File > Import > Bio-Formats, then File > Save As > Tiff)"
 _VENDORS: tuple[_Row, ...] = (
     (
-        "Andor .sif",
-        (b"Andor Technology",),
-        (".sif", ".sifx"),
+        "Andor .sifx (spooled)",
+        (),
+        (".sifx",),
         f"Andor Solis or {_FIJI}",
     ),
     ("Nikon .nd2", (b"\xda\xce\xbe\x0a",), (".nd2",), f"NIS-Elements or {_FIJI}"),

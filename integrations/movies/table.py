@@ -21,6 +21,7 @@ from blinkloop.integrations.movies.movie import Movie
 from blinkloop.integrations.movies.ndtiff import NdTiffMovie, ndtiff_folder
 from blinkloop.integrations.movies.picasso_raw import PicassoRawMovie, is_picasso_raw
 from blinkloop.integrations.movies.raw import RawMovie
+from blinkloop.integrations.movies.sif import SifMovie, is_sif
 from blinkloop.integrations.movies.tiff import companions, open_tiff
 from blinkloop.integrations.movies.tiff_directory import is_tiff
 from blinkloop.runtime.raw import is_raw_store
@@ -29,12 +30,12 @@ __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 
 _KNOWN = (
     "a TIFF file (also BigTIFF, OME, ImageJ), a folder of single-page TIFF files, "
-    "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, a "
-    "NumPy .npy or a Zarr folder"
+    "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, an "
+    "Andor .sif, a NumPy .npy or a Zarr folder"
 )
 
 
-_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5")
+_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5", ".sif")
 """Of files that are movies beside TIFF ones."""
 
 
@@ -63,6 +64,7 @@ MOVIE_READERS = (
     MovieReader("Picasso raw", is_picasso_raw, PicassoRawMovie),
     MovieReader("DAX", is_dax, DaxMovie),
     MovieReader("HDF5", is_hdf5, open_hdf5),
+    MovieReader("Andor Solis", is_sif, SifMovie),
 )
 
 
