@@ -67,7 +67,8 @@ def test_killed_runs_leave_the_laser_dark_within_a_second(micro_manager, run) ->
         delays.append(mm.was_set()[-1][0] - killed_s)
         print(f"kill {kill}: dark after {1000 * delays[-1]:.0f} ms", flush=True)
         log = one.folder / "deadman.log"
-        assert wait_for(log.exists)
+        # It is there a moment before its first line is.
+        assert wait_for(lambda log=log: log.exists() and "\n" in log.read_text())
         said = json.loads(log.read_text().splitlines()[0])["event"]
         assert said == "the run died; DA405.Voltage set to 0, reads 0"
         # What could be read before can be read now, in whole frames without a hole.
