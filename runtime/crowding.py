@@ -74,15 +74,11 @@ class Crowding:
         return blocks
 
     def part(self, blocks: _Blocks) -> float:
-        """Emitters in the region; NaN when a block is not finite."""
-        if not math.isfinite(np.add.reduce(blocks)):
-            return math.nan
+        """Emitters in the region."""
         return float(blocks.dot(self._weight))
 
     def add(self, blocks: _Blocks) -> None:
-        """Keep a frame's; blocks that are not finite count as empty ones."""
-        if not math.isfinite(np.add.reduce(blocks)):
-            blocks.fill(0.0)
+        """Keep a frame's."""
         np.maximum(blocks, _ZERO, out=blocks)
         self._kept.append(blocks)
         np.add(self._sum, blocks, out=self._sum)

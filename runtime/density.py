@@ -183,6 +183,7 @@ class DensityEstimator:
 
     def gap(self, gap: Gap) -> None:
         """Frames are missing: what is older than the span before their end goes."""
+        self._add_late()
         self._forget_before(gap.first + gap.count - self._average_frames)
 
     def update(self, result: FrameResult) -> DensityEstimate:
@@ -208,12 +209,14 @@ class DensityEstimator:
                 f"{roi.height} px has {crowding.shape}; the model file was "
                 f"made by another version, export it again"
             )
+        self._add_late()
         oldest = index - self._average_frames + 1
         if not indices or indices[0] < oldest:
             self._forget_before(oldest)
-        self._add_late()
         blocks = None if self._late else crowding.above_floor(block_mean)
-        count, variance = self._count(result, crowding, blocks)
+        count, variance = math.nan, math.nan
+        if math.isfinite(np.add.reduce(block_mean, axis=None)):  # so is every block
+            count, variance = self._count(result, crowding, blocks)
         if math.isfinite(count) and math.isfinite(variance):
             indices.append(index)
             self._counts.append(count)
@@ -236,16 +239,14 @@ class DensityEstimator:
         The blocks are without the floor; None = not looked at.
         """
         whole, variance = float(result.count_mean), float(result.count_variance)
-        part = whole if blocks is None else crowding.part(blocks)
-        if self._area_px <= 0 or not (
-            math.isfinite(whole) and math.isfinite(variance) and math.isfinite(part)
-        ):
+        if self._area_px <= 0 or not (math.isfinite(whole) and math.isfinite(variance)):
             return math.nan, math.nan
         roi, floor = result.roi, self._p_floor
         pixels = roi.width * roi.height
         variance -= floor * (1.0 - floor) * pixels
         count = whole - floor * pixels
-        if self._region is not None:
+        if self._region is not None and blocks is not None:
+            part = crowding.part(blocks)
             # The graph gives one variance per frame: shared out by expected counts.
             variance *= min(max(part / count, 0.0), 1.0) if count > 0 else 0.0
             count = part
@@ -328,8 +329,6 @@ class DensityEstimator:
 
     def _forget_before(self, index: int) -> None:
         indices = self._indices
-        if indices and indices[0] < index:
-            self._add_late()
         while indices and indices[0] < index:
             indices.popleft()
             self._counts.popleft()

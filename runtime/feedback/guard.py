@@ -261,10 +261,7 @@ class LaserGuard:
         self._fresh.frame(age_s)
 
     def check(self) -> None:
-        """One look of the watchdog: dose, missing estimates, a refused safe value.
-
-        Never raises.
-        """
+        """One look of the watchdog: dose, age, a refused safe value. Never raises."""
         self._lines.beat()
         self.log.write_out()
         now = self.clock()
@@ -278,7 +275,7 @@ class LaserGuard:
             finally:
                 self._lock.release()
         if self._dose.used_up:
-            self.make_safe(f"dose limit reached ({self.dose:g})")
+            self.make_safe(self._dose.reason)
         elif self._fresh.dark(now):
             self.make_safe(self._fresh.since)
         elif self._fresh.begins_to_hold(now):
@@ -385,6 +382,8 @@ class LaserGuard:
         reason: str,
     ) -> LaserCommand:
         self._dose.count(self._value, self.clock())
+        if self._dose.used_up:
+            self.make_safe(self._dose.reason)
         self._refuse_unless_armed()
         error, read = self._port.write(value)
         kind = DisarmedError if error is None else DeviceError

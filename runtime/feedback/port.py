@@ -145,6 +145,11 @@ class DoseMeter:
         """True when the limit is reached."""
         return self._limit is not None and self.total >= self._limit
 
+    @property
+    def reason(self) -> str:
+        """Why the laser goes dark when it is used up."""
+        return f"dose limit reached ({self.total:g})"
+
     def start(self, now: float) -> None:
         """Begin to count."""
         self._since = now

@@ -339,6 +339,22 @@ def test_late_crowding_is_that_of_the_frame_before(average: int, told: bool) -> 
     assert differs > 30
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_blocks_that_are_not_finite_are_no_density(late: bool) -> None:
+    """Also when the count is: the laser is held, whenever the blocks are looked at."""
+    estimator = DensityEstimator(100.0, crowding_late=late)
+    for index in range(3):
+        before = estimator.update(result(index, 20.0))
+    broken = result(3, 20.0)
+    broken.block_mean = broken.block_mean.copy()
+    broken.block_mean[0, 0] = math.nan
+    estimate = estimator.update(broken)
+    assert math.isnan(estimate.per_um2)
+    assert estimate.n_frames == before.n_frames
+    after = [estimator.update(result(index, 20.0)) for index in (4, 5)]
+    assert_allclose([one.crowding_per_um2 for one in after], before.crowding_per_um2)
+
+
 def test_crowding_of_a_region_is_never_late() -> None:
     both = [
         DensityEstimator(100.0, region=Roi(0, 0, 16, 16), crowding_late=late)

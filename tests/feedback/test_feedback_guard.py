@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from blinkloop.errors import DeviceError, InputError
+from blinkloop.errors import DeviceError, DisarmedError, InputError
 from blinkloop.runtime.feedback import (
     LaserGuard,
     LaserLimits,
@@ -278,6 +278,19 @@ def test_dose_is_the_integral_and_has_a_limit() -> None:
     assert_allclose(guard.dose, 100.0)
     with pytest.raises(DeviceError, match="used up"):
         guard.arm()
+
+
+def test_no_command_once_the_dose_is_used_up() -> None:
+    """Nobody has looked since: the command itself finds out."""
+    laser = LaserDouble()
+    guard, clock = guard_of(laser, max_dose=100.0)
+    guard.arm(10.0)
+    clock.sleep(11.0)
+    with pytest.raises(DisarmedError, match="dose limit"):
+        guard.command(12.0)
+    assert laser.value == 0.0
+    assert 12.0 not in laser.written
+    assert guard.state == "safe"
 
 
 def test_dose_counts_up_to_the_stop() -> None:
