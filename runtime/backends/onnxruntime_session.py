@@ -28,6 +28,7 @@ from blinkloop.runtime.backends.contract import (
 )
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
+from blinkloop.runtime.onnx_heads import heads_at_detections
 from blinkloop.runtime.onnx_outputs import without_output
 from blinkloop.runtime.protocols import BackendOutput
 
@@ -69,6 +70,8 @@ class OnnxRuntimeBackend:
     provider: ClassVar[str]
     device: ClassVar[str]
     """Device of the kept features, as ONNX Runtime calls it."""
+    heads_at_detections: ClassVar[bool] = False
+    """Whether shapes may differ from call to call; see `runtime.onnx_heads`."""
 
     def __init__(
         self,
@@ -90,6 +93,8 @@ class OnnxRuntimeBackend:
         self.threads = threads or usable_cpus()
         self._model = model
         content, lean = without_output(model.path.read_bytes(), MAPS)
+        if self.heads_at_detections:
+            content, _ = heads_at_detections(content)
         session = self._open(content)
         check_contract(
             model.path,

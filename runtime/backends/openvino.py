@@ -16,7 +16,7 @@ Shape legend: T frames, H rows, W columns, C feature channels.
 
 from __future__ import annotations
 
-import os
+from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,8 @@ from blinkloop.runtime.backends.onnxruntime_session import usable_cpus
 from blinkloop.runtime.backends.slices import step_in_slices
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
+from blinkloop.runtime.onnx_heads import heads_at_detections
+from blinkloop.runtime.onnx_outputs import without_output
 from blinkloop.runtime.protocols import BackendOutput
 
 __all__ = ["OpenVinoBackend"]
@@ -169,8 +171,6 @@ class OpenVinoBackend:
                     "this CPU has no bf16 arithmetic; use the backend 'openvino', "
                     "which computes in fp32"
                 )
-        # A mapped file could not be replaced on Windows while a run uses it.
-        core.set_property({"ENABLE_MMAP": False})
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
@@ -183,12 +183,13 @@ class OpenVinoBackend:
             "CPU_DENORMALS_OPTIMIZATION": False,
         }
         try:
-            graph = core.read_model(os.fspath(self._model.path))
+            content = model.path.read_bytes()
             if not with_maps:
                 # Nothing but `verify` asks for them, and all outputs are computed.
-                for result in [r for r in graph.get_results() if _makes_maps(r)]:
-                    graph.remove_result(result)
-                    taken_out = (MAPS,)
+                content, lean = without_output(content, MAPS)
+                content, _ = heads_at_detections(content)
+                taken_out = (MAPS,) if lean else ()
+            graph = core.read_model(BytesIO(content))
             compiled = core.compile_model(graph, "CPU", options)
         except Exception as error:  # one class of OpenVINO's derives from RuntimeError
             raise InputError(
@@ -259,10 +260,6 @@ class OpenVinoBackend:
         if self._features is None:  # for the type: one of the branches has made them
             raise ValueError("no features")
         return self._features
-
-
-def _makes_maps(result: Any) -> bool:
-    return MAPS in result.input_value(0).get_names()
 
 
 def _port(port: Any) -> Port:
