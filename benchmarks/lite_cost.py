@@ -4,7 +4,8 @@ Every row streams the same frames through a CPU backend, one thread, and is divi
 the three-frame pass in PyTorch eager of the official size (48 features, full
 resolution; see streaming.py). All take turns within each repetition, so that what else
 the machine does falls on all alike. Times are of the processor, ratios are medians over
-repetitions. Speed does not depend on weights; accuracy does, see frontier.py.
+repetitions. Speed depends on weights only through the number of detections (frames hold
+0.5 emitters per um^2; random weights find none); accuracy does, see frontier.py.
 
     python benchmarks/lite_cost.py                             # all rows, both backends
     python benchmarks/lite_cost.py --rows half-32 half-24-relu --out cost.json
@@ -33,6 +34,7 @@ from blinkloop.cli._bundled import resolve_model
 from blinkloop.export.graph import _quiet, build_graph
 from blinkloop.export.three_frames import ThreeFrames, triples
 from blinkloop.runtime import create_backend, make_camera_maps, read_model
+from blinkloop.runtime.benchmarking import Case, make_frames
 from blinkloop.runtime.tiling import receptive_field
 from blinkloop.schema import Architecture, ModelCard
 from blinkloop.training.card import card_from_recipe
@@ -280,9 +282,8 @@ def main() -> None:
     backends, repetitions, size = given.backends, given.repetitions, given.size
     if given.dry:
         names, backends, repetitions, size = ["nothing"], backends[:1], 2, 32
-    rng = np.random.default_rng(0)
-    shape = (given.frames_per_call, size, size)
-    frames = rng.poisson(140, shape).astype(np.float32)
+    card = card_from_recipe(Recipe(name="frames"))
+    frames = make_frames(card, Case(size, size, given.frames_per_call))
     rows, steps = [], [eager_step(frames)]
     with tempfile.TemporaryDirectory() as folder:
         files = {name: random_model(name, Path(folder)) for name in names}

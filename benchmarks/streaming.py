@@ -10,8 +10,8 @@ They take turns within each repetition, so that what else the machine does falls
 alike; what counts are the ratios within a repetition, of which the median is printed.
 
 CPU backends compute three of the heads at detections only, so there must be as many as
-in a real movie: frames hold spots, and where the weights are random the bias of p is
-set until the network detects as many (`--detections`, 0.5 per um^2 unless told).
+in a real movie: frames hold spots (0.5 per um^2), and where the weights are random the
+bias of p is set until the network detects as many.
 
     python benchmarks/streaming.py --threads 2 --size 64x64 --backend openvino
     python benchmarks/streaming.py --model model.onnx --frames-per-call 16
@@ -38,6 +38,7 @@ from blinkloop.export import export_onnx
 from blinkloop.export.three_frames import ThreeFrames
 from blinkloop.export.weights import make_network, read_model_weights
 from blinkloop.runtime import create_backend, make_camera_maps, read_model
+from blinkloop.runtime.benchmarking import Case, make_frames
 from blinkloop.schema import ModelCard
 from blinkloop.training.card import card_from_recipe
 from blinkloop.training.detection import detection_scores
@@ -57,7 +58,7 @@ def random_card() -> ModelCard:
 
 
 def detect(
-    network: TwoStageNetwork, card: ModelCard, frames: Frames, wanted: int
+    network: TwoStageNetwork, card: ModelCard, frames: Frames, wanted: float
 ) -> None:
     """Set the bias of p until a network detects so many emitters per frame (mean)."""
     photons = torch.from_numpy(frames) - card.camera.baseline_adu
@@ -75,18 +76,6 @@ def detect(
             else:
                 low = bias
         network.head_p.out.bias += low
-
-
-def spots(count: int, height: int, width: int, emitters: int) -> Frames:
-    """(T, H, W) frames of Poisson noise with so many spots of SD 1.3 px."""
-    rng = np.random.default_rng(0)
-    frames = np.full((count, height, width), 140.0)
-    rows, columns = np.mgrid[:height, :width]
-    for frame in frames:
-        for y, x in rng.uniform(0, (height, width), (emitters, 2)):
-            square = (rows - y) ** 2 + (columns - x) ** 2
-            frame += 400 * np.exp(-square / (2 * 1.3**2))
-    return rng.poisson(frames).astype(np.float32)
 
 
 def three_frame_session(
@@ -116,21 +105,22 @@ def three_frame_session(
 
 def contestants(
     model: Path | None,
-    frames: Frames,
+    case: Case,
     threads: int,
     folder: Path,
     backend_name: str,
-    detections: int,
+    detections: float,
 ) -> tuple[str, list[Step]]:
     """The network in words, and one call on all frames in each of the three ways."""
     if model is None:
         card = random_card()
         torch.manual_seed(0)
         network = TwoStageNetwork(card.architecture).eval()
-        detect(network, card, frames, detections)
+        detect(network, card, make_frames(card, case), detections)
         model = folder / "streaming.onnx"
         export_onnx(network, card, model)
     weights, card = read_model_weights(model)
+    frames = make_frames(card, case)
     network = make_network(card.architecture, weights, source=str(model))
     module = ThreeFrames(network, card).eval()
     maps = make_camera_maps(card.camera)
@@ -184,7 +174,9 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--backend", default="onnxruntime-cpu")
-    parser.add_argument("--detections", type=int, help="spots per frame")
+    parser.add_argument(
+        "--detections", type=float, help="per frame, where the weights are random"
+    )
     parser.add_argument("--dry", action="store_true", help="tiny network, few calls")
     given = parser.parse_args()
     height, width = (int(part) for part in given.size.split("x"))
@@ -197,11 +189,11 @@ def main() -> None:
 
     wanted = given.detections
     if wanted is None:
-        wanted = round(_PER_PX * height * width)
+        wanted = _PER_PX * height * width
     with tempfile.TemporaryDirectory() as folder:
         name, steps = contestants(
             model,
-            spots(given.frames_per_call, height, width, wanted),
+            Case(height, width, given.frames_per_call),
             given.threads,
             Path(folder),
             given.backend,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_gpu_needs_a_gpu():
     done = run("gpu.py")
     assert done.returncode == 2
     assert "--prepare" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["heads.py", "streaming.py"])
+def test_networks_that_detect_something(script):
+    """What is computed at detections must be in the times."""
+    pytest.importorskip("openvino")
+    done = run(script, "--dry")
+    assert done.returncode == 0, done.stderr
+    (found,) = set(re.findall(r"([\d.]+) detections", done.stdout))
+    assert float(found) >= 2
+    assert "times as fast" in done.stdout
 
 
 def test_live_counts_every_frame():
