@@ -4,7 +4,8 @@ Design notes
 ------------
 Pages that lie uncompressed in one run are read as plain bytes; all others are decoded
 by tifffile, page by page. ImageJ writes stacks beyond 4 GB with a single directory
-whose description says how many images follow one another; so does tifffile. Channels,
+whose description says how many images follow one another; so does tifffile, and a
+MetaMorph stack (.stk) is always such a file. Channels,
 colours and pages of several sizes are refused: they are not one movie.
 """
 
@@ -32,6 +33,7 @@ from blinkloop.integrations.movies.tiff_facts import (
     chip_origin,
     imagej_channels,
     imagej_images,
+    planes_and_times,
 )
 from blinkloop.integrations.movies.tiff_ome import OmePlanes, ome_planes
 
@@ -74,8 +76,9 @@ def open_tiff(path: Path) -> TiffMovie:
             f"{name}: the file ends before its first page (it has {directory.size} "
             f"bytes); copy it again"
         )
-    _refuse_mixed(directory)
-    first = directory.pages[0]
+    # A thumbnail may come first.
+    first = next(page for page in directory.pages if not page.reduced)
+    _refuse_mixed(directory, first)
     _refuse_several(directory)
     stored = _pixel_type(first, directory)
     planes, damage = _planes(directory, first)
@@ -129,6 +132,16 @@ class TiffMovie(MovieBase):
         """Column and row on the chip, when Micro-Manager recorded them."""
         return chip_origin(self._tags)
 
+    def notes(self) -> tuple[str, ...]:
+        """Says when frames are of several planes and times."""
+        planes, times = planes_and_times(self._tags, self._name)
+        if planes < 2 or times < 2:
+            return ()
+        return (
+            f"{self._name}: {planes} planes (z) at {times} times, read as "
+            f"{self.n_frames} frames in the order of the file",
+        )
+
     def facts(self) -> Mapping[str, Any]:
         """Pixel size, exposure, bit depth, as far as the file knows them."""
         return camera_facts(self._tags, self._name)
@@ -177,12 +190,15 @@ class TiffMovie(MovieBase):
             pixels: npt.NDArray[Any] = page.asarray()
         except Exception as error:
             # tifffile lacks some decoders without saying so in one kind of error.
-            if page.compression in _PLAIN or installed("imagecodecs"):
+            plain = page.compression in _PLAIN and page.predictor in (1, 2)
+            if plain or installed("imagecodecs"):
                 raise
+            how = page.compression.name
+            if page.compression in _PLAIN:
+                how += f" and predictor {page.predictor.name}"
             raise InputError(
-                f"{self._name} is compressed with {page.compression.name}, which "
-                f"needs the package imagecodecs; install it with: "
-                f"pip install imagecodecs"
+                f"{self._name} is compressed with {how}, which needs the package "
+                f"imagecodecs; install it with: pip install imagecodecs"
             ) from error
         return pixels
 
@@ -213,7 +229,7 @@ def _planes(directory: TiffDirectory, first: Page) -> tuple[list[_Plane], str | 
     if ome is not None and any(
         file not in ("", directory.path.name) for file, _ in ome.planes
     ):
-        return _several_files(directory, ome.planes)
+        return _several_files(directory, ome.planes, first)
     planes: list[_Plane] = []
     damage = None
     for number, page in enumerate(directory.pages):
@@ -243,7 +259,14 @@ def _single_run(
     directory: TiffDirectory, first: Page
 ) -> tuple[list[_Plane], str | None] | None:
     """Frames of a file whose one directory stands for many; None for other files."""
-    promised = imagej_images(directory.first_tags)
+    metamorph = int(directory.first_tags.get(33629, 1))
+    promised = max(imagej_images(directory.first_tags), metamorph)
+    if metamorph > 1 and first.start < 0:
+        raise InputError(
+            f"{directory.path.name} is a compressed MetaMorph stack of {metamorph} "
+            f"planes, of which blinkloop knows the first only; save it as TIFF, one "
+            f"page for each frame"
+        )
     if first.start < 0 or promised <= len(directory.pages):
         return None
     frame_bytes = first.end - first.start
@@ -263,7 +286,7 @@ def _single_run(
 
 
 def _several_files(
-    directory: TiffDirectory, listed: tuple[tuple[str, int], ...]
+    directory: TiffDirectory, listed: tuple[tuple[str, int], ...], first: Page
 ) -> tuple[list[_Plane], str | None]:
     """Frames of an OME image whose planes are spread over files."""
     known = {directory.path.name: directory}
@@ -277,7 +300,7 @@ def _several_files(
                     f"{name}, which holds the frames from {len(planes)} on, is missing"
                 )
             known[name] = read_directory(path)
-            _refuse_mixed(known[name], directory.pages[0])
+            _refuse_mixed(known[name], first)
         pages = known[name].pages
         if number >= len(pages) or pages[number].end > known[name].size:
             return planes, f"{name} ends before its page {number}"
@@ -285,9 +308,8 @@ def _several_files(
     return planes, None
 
 
-def _refuse_mixed(directory: TiffDirectory, like: Page | None = None) -> None:
+def _refuse_mixed(directory: TiffDirectory, first: Page) -> None:
     """One size, one type, one value per pixel."""
-    first = like or directory.pages[0]
     name = directory.path.name
     if first.samples > 1 or first.photometric in (2, 3):
         what = "a palette" if first.photometric == 3 else f"{first.samples} colours"
