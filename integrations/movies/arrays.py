@@ -24,6 +24,8 @@ __all__ = [
     "open_zarr",
 ]
 
+_COLOURS, _SMALLEST_PX = 4, 16
+"""Frames are wider than colours are many, when they are as high as this."""
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 _TO_NM = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "um": 1e3, "µm": 1e3}
 
@@ -160,6 +162,12 @@ def axis_notes(name: str, shape: tuple[int, int, int]) -> tuple[str, ...]:
 def frames_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
     """(frames, rows, columns) of an array's shape; at most one long leading axis."""
     *lead, height, width = (1, 1, *shape)[-max(2, len(shape)) :]
+    if len(shape) > 2 and width <= _COLOURS and min(shape[-3:-1]) >= _SMALLEST_PX:
+        raise InputError(
+            f"{name}: in an array of shape {shape} the last axis is of colours, or of "
+            f"frames; give (frames, rows, columns), e.g. with numpy.moveaxis(movie, "
+            f"-1, 0)"
+        )
     if len(shape) < 2 or sum(n > 1 for n in lead) > 1:
         raise InputError(
             f"{name}: an array of shape {shape} is not one movie; give "

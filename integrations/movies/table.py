@@ -15,10 +15,15 @@ from blinkloop.errors import InputError
 from blinkloop.integrations.movies.arrays import is_npy, is_zarr, open_npy, open_zarr
 from blinkloop.integrations.movies.dax import DaxMovie, is_dax
 from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
+from blinkloop.integrations.movies.folder_names import name_pattern
 from blinkloop.integrations.movies.foreign import foreign_kind
 from blinkloop.integrations.movies.hdf5 import inside_hdf5, is_hdf5, open_hdf5
 from blinkloop.integrations.movies.movie import Movie
-from blinkloop.integrations.movies.ndtiff import NdTiffMovie, ndtiff_folder
+from blinkloop.integrations.movies.ndtiff import (
+    NdTiffMovie,
+    ndtiff_folder,
+    ndtiff_of,
+)
 from blinkloop.integrations.movies.picasso_raw import PicassoRawMovie, is_picasso_raw
 from blinkloop.integrations.movies.raw import RawMovie
 from blinkloop.integrations.movies.sif import SifMovie, is_sif
@@ -58,8 +63,18 @@ class MovieReader:
     open: Callable[[Path], Movie]
 
 
+def _open_tiff(path: Path) -> Movie:
+    """A TIFF file; or, when it is a part of an NDTiff data set, all of that.
+
+    Alone it would be read in the order of its pages: channels, positions and images
+    that were written again as if they were frames, and not the other files.
+    """
+    folder = ndtiff_of(path)
+    return open_tiff(path) if folder is None else NdTiffMovie(folder)
+
+
 MOVIE_READERS = (
-    MovieReader("TIFF", is_tiff, open_tiff),
+    MovieReader("TIFF", is_tiff, _open_tiff),
     MovieReader("NumPy", is_npy, open_npy),
     MovieReader("Picasso raw", is_picasso_raw, PicassoRawMovie),
     MovieReader("DAX", is_dax, DaxMovie),
@@ -137,7 +152,7 @@ def find_movies(path: str | Path) -> list[Path]:
     if not path.is_dir() or is_zarr(path) or ndtiff_folder(path):
         return [path]
     files = tiff_files(path)
-    if files and not _multi_page(files[0]):
+    if files and not _are_movies(files):
         return [path]
     others = [
         item
@@ -160,7 +175,7 @@ def _open_folder(path: Path) -> Movie:
     if not files:
         what = "is empty" if not any(path.iterdir()) else "holds no TIFF file"
         raise InputError(f"{path} {what}; give {_KNOWN}")
-    if len(files) > 1 and _multi_page(files[0]):
+    if len(files) > 1 and _are_movies(files):
         firsts = _firsts(files)
         if len(firsts) == 1:
             return open_movie(firsts[0])
@@ -183,6 +198,19 @@ def _firsts(files: list[Path]) -> list[Path]:
         firsts.append(file)
         taken |= companions(file)
     return firsts
+
+
+def _are_movies(files: list[Path]) -> bool:
+    """Whether TIFF files are movies, not the frames of one.
+
+    A snapshot may come first, before the movies it was taken for: then the largest
+    file has another name and several pages.
+    """
+    if _multi_page(files[0]):
+        return True
+    largest = max(files, key=lambda file: file.stat().st_size)
+    alike = name_pattern(largest.name) == name_pattern(files[0].name)
+    return not alike and largest.stat().st_size > 0 and _multi_page(largest)
 
 
 def _multi_page(path: Path) -> bool:

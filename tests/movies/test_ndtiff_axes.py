@@ -1,0 +1,69 @@
+"""Which axes of a data set or an array are time."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from blinkloop.errors import InputError
+from blinkloop.integrations.movies import open_movie
+
+tifffile = pytest.importorskip("tifffile", reason="TIFF files are written by tifffile")
+Stack = npt.NDArray[Any]
+
+
+def _ndtiff(folder: Path, stack: Stack, axes: list[dict[str, Any]]) -> Path:
+    """A data set of one file, as NDTiff 3 has it; the path of that file."""
+    folder.mkdir()
+    path = folder / "d_NDTiffStack.tif"
+    with tifffile.TiffWriter(path) as file:
+        for frame in stack[: len(axes)]:
+            file.write(frame, metadata=None, contiguous=False)
+    with tifffile.TiffFile(path) as file:
+        starts = [page.dataoffsets[0] for page in file.pages]
+    records = b""
+    for one, start in zip(axes, starts, strict=True):
+        for text in (json.dumps(one).encode(), path.name.encode()):
+            records += struct.pack("<I", len(text)) + text
+        height, width = stack.shape[1:]
+        records += struct.pack("<8I", start, width, height, 1, 0, 0, 0, 0)
+    (folder / "NDTiff.index").write_bytes(records)
+    return path
+
+
+@pytest.mark.parametrize("axis", ["channel", "position", "row", "column"])
+def test_channels_and_positions_are_no_frames(
+    axis: str, tmp_path: Path, stack: Stack
+) -> None:
+    path = _ndtiff(tmp_path / "d", stack, [{axis: name} for name in ("a", "b")])
+    for given in (path.parent, path):
+        with pytest.raises(InputError, match=f"holds 2 {axis}s, and a movie is one"):
+            open_movie(given)
+
+
+def test_an_image_written_again_takes_the_place(tmp_path: Path, stack: Stack) -> None:
+    path = _ndtiff(tmp_path / "d", stack, [{"time": t} for t in (0, 1, 1, 4, 0)])
+    for given in (path.parent, path):
+        with open_movie(given) as movie:
+            np.testing.assert_array_equal(movie.read(0, 3), stack[[4, 2, 3]])
+            assert "2 images" in movie.notes()[0]
+
+
+def test_another_file_in_the_folder_is_itself(tmp_path: Path, stack: Stack) -> None:
+    path = _ndtiff(tmp_path / "d", stack, [{"time": t} for t in range(3)])
+    other = path.with_name("snap.tif")
+    tifffile.imwrite(other, stack[5:], metadata=None)
+    with open_movie(other) as movie:
+        np.testing.assert_array_equal(movie.read(0, 2), stack[5:])
+
+
+def test_colours_are_not_columns(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.zeros((42, 64, 3), np.uint8))
+    with pytest.raises(InputError, match=r"\(42, 64, 3\) the last axis is of colours"):
+        open_movie(tmp_path / "m.npy")
