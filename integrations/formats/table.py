@@ -118,10 +118,16 @@ def write_table(
     Raises
     ------
     InputError
-        Unknown ending, existing file, unknown pixel size, or a place that cannot be
-        written. Nothing is left behind then.
+        Unknown ending, existing file, unknown pixel size, a frame below 0, or a place
+        that cannot be written. Nothing is left behind then.
     """
     path = Path(path)
+    frames = table.data["frame"]
+    if len(table) and frames.min() < 0:
+        raise InputError(
+            f"{path}: the table has a frame {frames.min()}, and no format has frames "
+            f"below 0; take these rows out"
+        )
     return _writer(path).write(
         table, path, pixel_size_nm=pixel_size_nm, overwrite=overwrite
     )

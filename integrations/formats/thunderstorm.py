@@ -1,7 +1,7 @@
 """ThunderSTORM CSV tables (doi:10.1093/bioinformatics/btu202).
 
 Coordinates are nm from the outer corner of the first pixel: x_nm = (x_px + 0.5) p. The
-frame counts from 1. `sigma` is the width of the PSF, `offset` the background per pixel,
+frame counts from 1; a table with a frame 0 is taken to count from 0. `sigma` is the width of the PSF, `offset` the background per pixel,
 `bkgstd` its shot noise, `uncertainty_xy` the precision of one lateral axis (root mean
 square of x and y). Beside the table, `name.csv.json` keeps the settings that made it,
 with the pixel size, without which a table in nm cannot be turned into px.
@@ -23,10 +23,12 @@ import numpy.typing as npt
 from blinkloop.errors import InputError
 from blinkloop.integrations.formats.columns import (
     blank_rows,
+    frames_from_zero,
     is_3d,
     pixel_sizes_nm,
     plain_meta,
     psf_sigmas_px,
+    refuse_blank,
 )
 from blinkloop.integrations.formats.files import whole_files
 from blinkloop.precision import precision_px
@@ -176,10 +178,10 @@ def read_thunderstorm(
     meta = _beside(path)
     pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, path.name)
     values = _numbers(path, len(names))
-    if not np.all(np.isfinite(values[:, frame])):
-        raise InputError(f"{path.name}: the column frame has cells without a number")
+    for at in (frame, x, y):
+        refuse_blank(values[:, at], names[at], path.name)
     rows = blank_rows(values.shape[0])
-    rows["frame"] = values[:, frame].astype(np.int64) - 1
+    rows["frame"] = frames_from_zero(values[:, frame], 1, path.name)
     rows["x_px"] = values[:, x] / pixel_x - 0.5
     rows["y_px"] = values[:, y] / pixel_y - 0.5
     for ours, theirs in _NAMES.items():

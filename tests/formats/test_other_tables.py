@@ -130,3 +130,53 @@ def test_real_tables(name: str, count: int) -> None:
     assert len(table) == count
     assert np.all(np.isfinite(table.data["x_px"]))
     assert table.data["frame"].min() >= 0
+
+
+ZERO_BASED = {
+    # Picasso's export: ids and frames from 0, whole photons.
+    "thunderstorm": "id,frame,x [nm],y [nm],intensity [photon]\n0,A,1,2,9\n1,B,1,2,9",
+    "smap": "frame,xnm,ynm\nA,1,2\nB,1,2",
+    "challenge": "frame,xnano,ynano\nA,1,2\nB,1,2",
+}
+
+
+@pytest.mark.parametrize("program", ZERO_BASED)
+def test_frames_of_a_table_that_counts_from_0(program: str, tmp_path: Path) -> None:
+    path, text = tmp_path / "locs.csv", ZERO_BASED[program]
+    for numbers, frames in (((0, 3), [0, 3]), ((1, 4), [0, 3]), ((2, 0), [2, 0])):
+        path.write_text(
+            text.replace("A", str(numbers[0])).replace("B", str(numbers[1]))
+        )
+        table = read_table(path, 100.0)
+        np.testing.assert_array_equal(table.data["frame"], frames)
+        for ending in ("hdf5", "csv"):
+            written = tmp_path / f"out.{ending}"
+            write_table(table, written, overwrite=True)
+            back = read_table(written).data["frame"]
+            np.testing.assert_array_equal(back, frames)
+    path.write_text(text.replace("A", "-1").replace("B", "4"))
+    with pytest.raises(InputError, match="frame -1 is below 0"):
+        read_table(path, 100.0)
+
+
+@pytest.mark.parametrize("program", ZERO_BASED)
+def test_a_position_that_is_no_number_is_named(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "locs.csv"
+    text = ZERO_BASED[program].replace("A", "1")
+    path.write_text(text.replace("B,1", "2,none"))
+    with pytest.raises(InputError, match=r"column x.* first of 1 in row 2"):
+        read_table(path, 100.0)
+
+
+def test_frames_below_0_are_not_written(tmp_path: Path) -> None:
+    table = read_table(_challenge(tmp_path), 100.0)
+    table.data["frame"][0] = -1
+    for ending in ("hdf5", "csv"):
+        with pytest.raises(InputError, match="a frame -1"):
+            write_table(table, tmp_path / f"out.{ending}")
+
+
+def _challenge(folder: Path) -> Path:
+    path = folder / "locs.csv"
+    path.write_text(TEXTS["challenge"][0])
+    return path
