@@ -1,10 +1,11 @@
 """ThunderSTORM CSV tables (doi:10.1093/bioinformatics/btu202).
 
 Coordinates are nm from the outer corner of the first pixel: x_nm = (x_px + 0.5) p. The
-frame counts from 1; a table with a frame 0 is taken to count from 0. `sigma` is the width of the PSF, `offset` the background per pixel,
-`bkgstd` its shot noise, `uncertainty_xy` the precision of one lateral axis (root mean
-square of x and y). Beside the table, `name.csv.json` keeps the settings that made it,
-with the pixel size, without which a table in nm cannot be turned into px.
+frame counts from 1; a table with a frame 0 is taken to count from 0. `sigma` is the
+width of the PSF, `offset` the background per pixel, `bkgstd` its shot noise,
+`uncertainty_xy` the precision of one lateral axis (root mean square of x and y). Beside
+the table, `name.csv.json` keeps the settings that made it, with the pixel size, without
+which a table in nm cannot be turned into px.
 """
 
 from __future__ import annotations

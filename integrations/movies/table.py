@@ -203,16 +203,26 @@ def _firsts(files: list[Path]) -> list[Path]:
 def _are_movies(files: list[Path]) -> bool:
     """Whether TIFF files are movies, not the frames of one.
 
+    The first that can be read tells, because one that cannot must not stop the others.
     A snapshot may come first, before the movies it was taken for: then the largest
     file has another name and several pages.
     """
-    if _multi_page(files[0]):
-        return True
-    largest = max(files, key=lambda file: file.stat().st_size)
+    first = next((several for file in files if (several := _pages(file))), 0)
+    if first != 1:
+        return first > 1
+    largest = max(files, key=_size)
     alike = name_pattern(largest.name) == name_pattern(files[0].name)
-    return not alike and largest.stat().st_size > 0 and _multi_page(largest)
+    return not alike and _pages(largest) > 1
 
 
-def _multi_page(path: Path) -> bool:
-    with open_movie(path) as movie:
-        return movie.n_frames > 1
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _pages(path: Path) -> int:
+    """Frames of a file; 0 when it is none that can be read."""
+    try:
+        with open_movie(path) as movie:
+            return movie.n_frames
+    except InputError:
+        return 0

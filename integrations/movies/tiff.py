@@ -55,6 +55,8 @@ class _Plane:
 
 def companions(path: Path) -> set[str]:
     """Names of other files that hold frames of a file's OME image."""
+    if not path.is_file():  # a link to nowhere
+        return set()
     ome = ome_planes(first_directory_tags(path), path.name)
     if ome is None or ome.strangers:
         return set()

@@ -176,6 +176,21 @@ def test_frames_below_0_are_not_written(tmp_path: Path) -> None:
             write_table(table, tmp_path / f"out.{ending}")
 
 
+def test_a_full_disk_is_said_in_few_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(
+            "Unable to synchronously create file (file write failed: time = Mon Nov\n"
+            " 23 2026, errno = 28, error message = 'No space left on device', buf = 0)"
+        )
+
+    table = read_table(_challenge(tmp_path), 100.0)
+    monkeypatch.setattr(h5py, "File", full)
+    with pytest.raises(InputError, match=r"written \(No space left on device\);"):
+        write_table(table, tmp_path / "out.hdf5")
+
+
 def _challenge(folder: Path) -> Path:
     path = folder / "locs.csv"
     path.write_text(TEXTS["challenge"][0])

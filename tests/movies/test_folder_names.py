@@ -104,3 +104,29 @@ def test_a_picture_that_does_not_fit_is_to_be_taken_out(
         pytest.raises(MovieDamagedError, match="take it out of the folder"),
     ):
         movie.read(0, 3)
+
+
+@pytest.mark.parametrize("first", [b"", b"II*\0\x08\0\0\0", None])
+def test_a_broken_file_does_not_stop_the_movies(
+    first: bytes | None, tmp_path: Path, stack: Stack
+) -> None:
+    for name in ("b.tif", "c.tif"):
+        tifffile.imwrite(tmp_path / name, stack, metadata=None)
+    if first is None:
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 9, 3), np.uint8))
+    else:
+        (tmp_path / "a.tif").write_bytes(first)
+    names = [path.name for path in find_movies(tmp_path)]
+    assert names == ["a.tif", "b.tif", "c.tif"]
+
+
+def test_a_link_to_nowhere_does_not_stop_the_movies(
+    tmp_path: Path, stack: Stack
+) -> None:
+    for name in ("b.tif", "c.tif"):
+        tifffile.imwrite(tmp_path / name, stack, metadata=None)
+    try:
+        (tmp_path / "a.tif").symlink_to("nowhere.tif")
+    except OSError:
+        pytest.skip("this system lets nobody make links")
+    assert len(find_movies(tmp_path)) == 3
