@@ -73,6 +73,13 @@ def open_hdf5(path: Path, dataset: str | None = None) -> Hdf5Movie:
     except InputError:
         file.close()
         raise
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        # h5py says of a damaged group one or the other.
+        file.close()
+        raise InputError(
+            f"{path.name} is damaged ({' '.join(str(error).split())[:120]}); copy it "
+            f"again"
+        ) from error
 
 
 class Hdf5Movie(MovieBase):

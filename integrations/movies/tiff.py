@@ -272,6 +272,8 @@ def _single_run(
     if first.start < 0 or promised <= len(directory.pages):
         return None
     frame_bytes = first.end - first.start
+    if frame_bytes < 1:
+        return None
     end = first.start + promised * frame_bytes
     # A directory between the frames means that each page has its own.
     if directory.next_offset and directory.next_offset < end:

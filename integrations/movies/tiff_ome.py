@@ -85,7 +85,7 @@ def _images(description: str) -> list[ElementTree.Element]:
         return []
     try:
         root = ElementTree.fromstring(description.encode())
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # or no known encoding
         return []
     return [e for e in root.iter() if e.tag.endswith("}Pixels")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,7 @@ def test_damaged_movie_in_a_folder_does_not_stop_the_others(
     assert fine["frames"] == 12
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such name can be made there")
 def test_a_name_too_long_for_a_table_does_not_stop_the_others(
     verb: Verb, model: Path, movie: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from blinkloop.errors import InputError
 from blinkloop.integrations.formats import read_table, write_table
+from blinkloop.integrations.movies import open_movie
 
 h5py = pytest.importorskip("h5py")
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tables"
@@ -174,6 +175,23 @@ def test_frames_below_0_are_not_written(tmp_path: Path) -> None:
     for ending in ("hdf5", "csv"):
         with pytest.raises(InputError, match="a frame -1"):
             write_table(table, tmp_path / f"out.{ending}")
+
+
+def test_a_damaged_group_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "locs.hdf5"
+    write_table(read_table(_challenge(tmp_path), 100.0), path)
+
+    def damaged(*args: object) -> None:
+        raise RuntimeError("Unable to check link existence (bad heap free list)")
+
+    monkeypatch.setattr(h5py.Group, "__contains__", damaged)
+    with pytest.raises(InputError, match=r"is damaged .*bad heap.*copy it again"):
+        read_table(path)
+    monkeypatch.setattr(h5py.Group, "visititems", damaged)
+    with pytest.raises(InputError, match=r"is damaged .*bad heap.*copy it again"):
+        open_movie(path)
 
 
 def test_a_full_disk_is_said_in_few_words(

@@ -67,3 +67,11 @@ def test_colours_are_not_columns(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", np.zeros((42, 64, 3), np.uint8))
     with pytest.raises(InputError, match=r"\(42, 64, 3\) the last axis is of colours"):
         open_movie(tmp_path / "m.npy")
+
+
+def test_a_damaged_index_is_one_line(tmp_path: Path, stack: Stack) -> None:
+    path = _ndtiff(tmp_path / "d", stack, [{"time": t} for t in range(3)])
+    index = path.with_name("NDTiff.index")
+    index.write_bytes(index.read_bytes().replace(b'{"time": 1', b'["time: 1'))
+    with pytest.raises(InputError, match="damaged"):
+        open_movie(path)

@@ -124,6 +124,20 @@ def test_a_metamorph_stack_that_was_cut_says_so(tmp_path: Path, stack: Stack) ->
         open_movie(path)
 
 
+def test_pages_without_rows_are_no_movie(tmp_path: Path) -> None:
+    size = {"t256": 9, "t257": 0, "t258": 16}
+    path = _write(tmp_path / "m.tif", bytes(18), **size, t273=8, t279=18, t33629=(1, 2))
+    with pytest.raises(InputError, match="no frame can be read"):
+        open_movie(path)
+
+
+def test_a_damaged_description_is_none(tmp_path: Path, stack: Stack) -> None:
+    path, xml = tmp_path / "m.tif", '<?xml version="1.0" encoding="UT--8"?><OME></OME>'
+    tifffile.imwrite(path, stack, description=xml, metadata=None)
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(movie.read(0, 7), stack)
+
+
 @pytest.mark.parametrize("kind", ["imagej", "ome"])
 def test_planes_at_several_times_are_told(
     kind: str, tmp_path: Path, stack: Stack
