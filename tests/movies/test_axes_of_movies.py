@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from blinkloop.errors import InputError
-from blinkloop.integrations.movies import open_movie
+from blinkloop.integrations.movies import MovieDamagedError, open_movie
 
 tifffile = pytest.importorskip("tifffile", reason="TIFF files are written by tifffile")
 Stack = npt.NDArray[Any]
@@ -75,3 +75,46 @@ def test_a_damaged_index_is_one_line(tmp_path: Path, stack: Stack) -> None:
     index.write_bytes(index.read_bytes().replace(b'{"time": 1', b'["time: 1'))
     with pytest.raises(InputError, match="damaged"):
         open_movie(path)
+
+
+def _ome_zarr(path: Path, pixels: Stack, axes: str) -> Path:
+    zarr = pytest.importorskip("zarr")
+    group = zarr.create_group(str(path))
+    group.create_array("0", data=pixels)
+    kinds = {"t": "time", "c": "channel"}
+    described = [{"name": a, "type": kinds.get(a, "space")} for a in axes]
+    image = {"datasets": [{"path": "0"}], "axes": described}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    return path
+
+
+def test_channels_of_an_ome_zarr_are_no_frames(tmp_path: Path, stack: Stack) -> None:
+    one = _ome_zarr(tmp_path / "t.zarr", stack[:, None], "tcyx")
+    with open_movie(one) as movie:
+        np.testing.assert_array_equal(movie.read(0, 7), stack)
+    with pytest.raises(InputError, match="c.zarr has 7 channels"):
+        open_movie(_ome_zarr(tmp_path / "c.zarr", stack[None], "tcyx"))
+
+
+@pytest.mark.parametrize("ndim", [3, 4])
+def test_a_chunk_that_is_damaged_or_missing(
+    ndim: int, tmp_path: Path, stack: Stack
+) -> None:
+    zarr = pytest.importorskip("zarr")
+    pixels = stack if ndim == 3 else stack[:, None]
+    path = tmp_path / "m.zarr"
+    zarr.create_array(str(path), data=pixels, chunks=(1, *pixels.shape[1:]))
+    (chunk,) = (file for file in (path / "c" / "4").rglob("*") if file.is_file())
+    chunk.write_bytes(b"not a chunk")
+    with open_movie(path) as movie:
+        assert movie.notes() == ()
+        with pytest.raises(MovieDamagedError, match="frame 4 of 7") as caught:
+            movie.read(0, 7)
+        assert caught.value.readable == 4
+        with pytest.raises(MovieDamagedError, match="frame 4 of 7"):
+            movie.read_rows(3, 6, 1, 3)  # type: ignore[attr-defined]
+    chunk.unlink()
+    with open_movie(path) as movie:
+        (note,) = movie.notes()
+        assert "1 of 7 chunks are not there" in note
+        np.testing.assert_array_equal(movie.read(3, 5), [stack[3], 0 * stack[4]])
