@@ -35,7 +35,11 @@ from blinkloop.integrations.movies.tiff_facts import (
     imagej_images,
     planes_and_times,
 )
-from blinkloop.integrations.movies.tiff_ome import OmePlanes, ome_planes
+from blinkloop.integrations.movies.tiff_ome import (
+    OmePlanes,
+    described_in,
+    ome_planes,
+)
 
 __all__ = ["TiffMovie", "companions", "open_tiff"]
 
@@ -135,7 +139,13 @@ class TiffMovie(MovieBase):
         return chip_origin(self._tags)
 
     def notes(self) -> tuple[str, ...]:
-        """Says when frames are of several planes and times."""
+        """Says when it is a part, and when frames are of several planes and times."""
+        whole = described_in(str(self._tags.get(270, "")))
+        if whole:
+            return (
+                f"{self._name}: a part of a recording, the frames of which are listed "
+                f"in {whole}; give that file for all of them",
+            )
         planes, times = planes_and_times(self._tags, self._name)
         if planes < 2 or times < 2:
             return ()

@@ -92,7 +92,7 @@ def test_channels_of_an_ome_zarr_are_no_frames(tmp_path: Path, stack: Stack) -> 
     one = _ome_zarr(tmp_path / "t.zarr", stack[:, None], "tcyx")
     with open_movie(one) as movie:
         np.testing.assert_array_equal(movie.read(0, 7), stack)
-    with pytest.raises(InputError, match="c.zarr has 7 channels"):
+    with pytest.raises(InputError, match=r"c\.zarr has 7 channels"):
         open_movie(_ome_zarr(tmp_path / "c.zarr", stack[None], "tcyx"))
 
 

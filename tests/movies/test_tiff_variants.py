@@ -138,6 +138,16 @@ def test_a_damaged_description_is_none(tmp_path: Path, stack: Stack) -> None:
         np.testing.assert_array_equal(movie.read(0, 7), stack)
 
 
+def test_a_part_of_a_recording_says_so(tmp_path: Path, stack: Stack) -> None:
+    path = tmp_path / "m_1.ome.tif"
+    xml = '<OME><BinaryOnly UUID="urn:uuid:1" MetadataFile="m.ome.tif"/></OME>'
+    tifffile.imwrite(path, stack, description=xml, metadata=None)
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(movie.read(0, 7), stack)
+        (note,) = movie.notes()
+        assert "listed in m.ome.tif" in note
+
+
 @pytest.mark.parametrize("kind", ["imagej", "ome"])
 def test_planes_at_several_times_are_told(
     kind: str, tmp_path: Path, stack: Stack
