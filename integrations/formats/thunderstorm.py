@@ -1,7 +1,8 @@
 """ThunderSTORM CSV tables (doi:10.1093/bioinformatics/btu202).
 
 Coordinates are nm from the outer corner of the first pixel: x_nm = (x_px + 0.5) p. The
-frame counts from 1; a table with a frame 0 is taken to count from 0. `sigma` is the
+frame counts from 1; a table with a frame 0 is taken to count from 0, and what Picasso
+exports in this format has neither offset (`_by_picasso`). `sigma` is the
 width of the PSF, `offset` the background per pixel, `bkgstd` its shot noise,
 `uncertainty_xy` the precision of one lateral axis (root mean square of x and y). Beside
 the table, `name.csv.json` keeps the settings that made it, with the pixel size, without
@@ -182,9 +183,10 @@ def read_thunderstorm(
     for at in (frame, x, y):
         refuse_blank(values[:, at], names[at], path.name)
     rows = blank_rows(values.shape[0])
-    rows["frame"] = frames_from_zero(values[:, frame], 1, path.name)
-    rows["x_px"] = values[:, x] / pixel_x - 0.5
-    rows["y_px"] = values[:, y] / pixel_y - 0.5
+    first, corner = (0, 0.0) if _by_picasso(names, values) else (1, 0.5)
+    rows["frame"] = frames_from_zero(values[:, frame], first, path.name)
+    rows["x_px"] = values[:, x] / pixel_x - corner
+    rows["y_px"] = values[:, y] / pixel_y - corner
     for ours, theirs in _NAMES.items():
         column = _find(names, theirs)
         if column is not None:
@@ -199,6 +201,18 @@ def read_thunderstorm(
         meta["pixel_size_xy_nm"] = [pixel_x, pixel_y]
     meta["three_dimensional"] = _find(names, _NAMES["z"]) is not None
     return LocalizationTable(rows, meta)
+
+
+def _by_picasso(names: Sequence[str], values: npt.NDArray[np.float64]) -> bool:
+    """Whether Picasso exported the table.
+
+    It writes its own numbers under ThunderSTORM's header: ids and frames from 0,
+    positions from the centre of the first pixel, and `bkgstd` is 0 in every row.
+    """
+    number, noise = (_find(names, (name,)) for name in ("id", "bkgstd [photon]"))
+    if number is None or noise is None or not len(values):
+        return False
+    return bool(values[0, number] == 0 and np.all(values[:, noise] == 0))
 
 
 def _columns(

@@ -160,6 +160,25 @@ def test_frames_of_a_table_that_counts_from_0(program: str, tmp_path: Path) -> N
         read_table(path, 100.0)
 
 
+@pytest.mark.parametrize(
+    ("number", "noise", "first"),
+    [(0, 0, (11, 5.6)), (1, 0, (10, 5.1)), (0, 9, (10, 5.1))],
+)
+def test_what_picasso_exports_has_its_own_origin(
+    number: int, noise: int, first: tuple[int, float], tmp_path: Path
+) -> None:
+    """Header and rows as picassosr 0.11.3 writes them (`io.export_thunderstorm`)."""
+    path = tmp_path / "locs.csv"
+    path.write_text(
+        "id,frame,x [nm],y [nm],sigma [nm],intensity [photon],offset [photon],"
+        "bkgstd [photon],uncertainty_xy [nm]\n"
+        f"{number},11,728.0,689.0,111.1,5788,249,{noise},2.3\n"
+        f"{number + 1},12,715.0,706.8,107.9,19461,249,{noise},1.0\n"
+    )
+    row = read_table(path, 130.0).data[0]
+    np.testing.assert_allclose([row["frame"], row["x_px"]], first)
+
+
 @pytest.mark.parametrize("program", ZERO_BASED)
 def test_a_position_that_is_no_number_is_named(program: str, tmp_path: Path) -> None:
     path = tmp_path / "locs.csv"
