@@ -40,8 +40,8 @@ _KNOWN = (
 )
 
 
-_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5", ".sif")
-"""Of files that are movies beside TIFF ones."""
+_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5", ".sif", ".stk", ".lsm", ".btf")
+"""Of files that are movies and do not end as TIFF files do, though some are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,16 @@ def test_a_picture_that_does_not_fit_is_to_be_taken_out(
         movie.read(0, 3)
 
 
+def test_movies_that_are_tiff_under_other_endings(tmp_path: Path, stack: Stack) -> None:
+    for name in ("a.stk", "b.LSM", "c.btf"):
+        tifffile.imwrite(tmp_path / name, stack, metadata=None)
+    found = find_movies(tmp_path)
+    assert [path.name for path in found] == ["a.stk", "b.LSM", "c.btf"]
+    for path in found:
+        with open_movie(path) as movie:
+            np.testing.assert_array_equal(movie.read(0, 7), stack)
+
+
 @pytest.mark.parametrize("first", [b"", b"II*\0\x08\0\0\0", None])
 def test_a_broken_file_does_not_stop_the_movies(
     first: bytes | None, tmp_path: Path, stack: Stack
