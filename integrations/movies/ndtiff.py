@@ -19,7 +19,7 @@ from blinkloop.integrations.movies.movie import MovieBase
 from blinkloop.integrations.movies.tiff_directory import first_directory_tags
 from blinkloop.integrations.movies.tiff_facts import camera_facts, chip_origin
 
-__all__ = ["NdTiffMovie", "ndtiff_folder", "ndtiff_of"]
+__all__ = ["NdTiffMovie", "StacksError", "ndtiff_folder", "ndtiff_of"]
 
 _NOT_TIME = frozenset(("channel", "position", "row", "column"))
 """Axes along which no movie runs, however many images there are."""
@@ -39,6 +39,10 @@ def ndtiff_of(path: Path) -> Path | None:
     if not index.is_file() or path.name.encode() not in index.read_bytes():
         return None
     return path.parent
+
+
+class StacksError(InputError):
+    """A data set holds z-stacks at several times, all of them in one file."""
 
 
 class NdTiffMovie(MovieBase):
@@ -70,7 +74,9 @@ class NdTiffMovie(MovieBase):
         varying = {name: len(seen) for name, seen in values.items() if len(seen) > 1}
         if len(varying) > 1 or not varying.keys().isdisjoint(_NOT_TIME):
             sizes = ", ".join(f"{n} {name}s" for name, n in varying.items())
-            raise InputError(
+            stacks = varying.keys() == {"z", "time"} and len(self._index.names) == 1
+            kind = StacksError if stacks else InputError
+            raise kind(
                 f"{path.name} holds {sizes}, and a movie is one; export one channel "
                 f"and position as TIFF"
             )
@@ -127,6 +133,11 @@ class _AllAxes(GrowingNdTiff):
     def __init__(self, path: Path) -> None:
         self.axes: list[dict[str, Any]] = []
         super().__init__(path)
+
+    @property
+    def names(self) -> set[str]:
+        """Files of the data set."""
+        return {record[0] for record in self._records}
 
     def file_of(self, k: int) -> Path:
         """File that holds image k."""

@@ -21,6 +21,7 @@ from blinkloop.integrations.movies.hdf5 import inside_hdf5, is_hdf5, open_hdf5
 from blinkloop.integrations.movies.movie import Movie
 from blinkloop.integrations.movies.ndtiff import (
     NdTiffMovie,
+    StacksError,
     ndtiff_folder,
     ndtiff_of,
 )
@@ -70,7 +71,13 @@ def _open_tiff(path: Path) -> Movie:
     that were written again as if they were frames, and not the other files.
     """
     folder = ndtiff_of(path)
-    return open_tiff(path) if folder is None else NdTiffMovie(folder)
+    if folder is None:
+        return open_tiff(path)
+    try:
+        return NdTiffMovie(folder)
+    except StacksError as error:
+        # `calibrate` makes bead stacks of them.
+        return open_tiff(path, (f"{error}; the pages are read in their order",))
 
 
 MOVIE_READERS = (

@@ -67,8 +67,15 @@ def companions(path: Path) -> set[str]:
     return {Path(file).name for file, _ in ome.planes if file} - {path.name}
 
 
-def open_tiff(path: Path) -> TiffMovie:
+def open_tiff(path: Path, remarks: tuple[str, ...] = ()) -> TiffMovie:
     """Open a TIFF file as a movie.
+
+    Parameters
+    ----------
+    path
+        The file.
+    remarks
+        Notes that the movie has beside its own.
 
     Raises
     ------
@@ -95,6 +102,7 @@ def open_tiff(path: Path) -> TiffMovie:
         planes,
         damage,
         directory.first_tags,
+        remarks,
     )
 
 
@@ -115,6 +123,8 @@ class TiffMovie(MovieBase):
         Why there should have been more frames, or None.
     tags
         Descriptive tags of the first page.
+    remarks
+        Notes beside those of the tags.
     """
 
     def __init__(
@@ -125,11 +135,13 @@ class TiffMovie(MovieBase):
         planes: Iterable[_Plane],
         damage: str | None,
         tags: Mapping[int, Any],
+        remarks: tuple[str, ...] = (),
     ) -> None:
         super().__init__(name, shape, stored, damage=damage)
         self._stored = stored
         self._planes = tuple(planes)
         self._tags = tags
+        self._remarks = remarks
         self._files: dict[Path, BinaryIO] = {}
         self._decoders: dict[Path, Any] = {}
 
@@ -140,19 +152,20 @@ class TiffMovie(MovieBase):
 
     def notes(self) -> tuple[str, ...]:
         """Says when it is a part, and when frames are of several planes and times."""
+        notes = list(self._remarks)
         whole = described_in(str(self._tags.get(270, "")))
         if whole:
-            return (
+            notes.append(
                 f"{self._name}: a part of a recording, the frames of which are listed "
-                f"in {whole}; give that file for all of them",
+                f"in {whole}; give that file for all of them"
             )
         planes, times = planes_and_times(self._tags, self._name)
-        if planes < 2 or times < 2:
-            return ()
-        return (
-            f"{self._name}: {planes} planes (z) at {times} times, read as "
-            f"{self.n_frames} frames in the order of the file",
-        )
+        if min(planes, times) > 1:
+            notes.append(
+                f"{self._name}: {planes} planes (z) at {times} times, read as "
+                f"{self.n_frames} frames in the order of the file"
+            )
+        return tuple(notes)
 
     def facts(self) -> Mapping[str, Any]:
         """Pixel size, exposure, bit depth, as far as the file knows them."""

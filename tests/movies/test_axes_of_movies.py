@@ -55,6 +55,17 @@ def test_an_image_written_again_takes_the_place(tmp_path: Path, stack: Stack) ->
             assert "2 images" in movie.notes()[0]
 
 
+def test_stacks_at_several_times_are_told(tmp_path: Path, stack: Stack) -> None:
+    axes = [{"time": t, "z": z} for t in range(3) for z in range(2)]
+    path = _ndtiff(tmp_path / "d", stack, axes)
+    with pytest.raises(InputError, match="holds 3 times, 2 zs, and a movie is one"):
+        open_movie(path.parent)
+    # For bead stacks, as other hyperstacks.
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(movie.read(0, 6), stack[:6])
+        assert "read in their order" in movie.notes()[0]
+
+
 def test_another_file_in_the_folder_is_itself(tmp_path: Path, stack: Stack) -> None:
     path = _ndtiff(tmp_path / "d", stack, [{"time": t} for t in range(3)])
     other = path.with_name("snap.tif")
