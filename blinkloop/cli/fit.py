@@ -366,12 +366,18 @@ def fit_movie(
 
 def _choose(out: Path, *, overwrite: bool, restart: bool) -> Output:
     """Where to write. What an interrupted fit left there is no result to protect."""
-    if out.suffix.lower() != ".zarr":
-        output = Output.choose(out, overwrite=overwrite)
-        clear_unborn(output.store)
-        return output
-    clear_unborn(out)
-    return Output.choose(out, overwrite=overwrite or restart or is_unfinished(out))
+    try:
+        if out.suffix.lower() != ".zarr":
+            output = Output.choose(out, overwrite=overwrite)
+            clear_unborn(output.store)
+            return output
+        clear_unborn(out)
+        return Output.choose(out, overwrite=overwrite or restart or is_unfinished(out))
+    except OSError as error:  # a name that is too long, above all
+        raise InputError(
+            f"{out} cannot be written ({error.strerror or error}); give another, e.g. "
+            f"shorter, name with -o"
+        ) from error
 
 
 def _say_plan(plan: FitPlan, resumed_at: int | None, output: Output) -> None:

@@ -26,10 +26,12 @@ from blinkloop.schema import (
 __all__ = [
     "blank_rows",
     "extent_px",
+    "frames_from_zero",
     "is_3d",
     "pixel_sizes_nm",
     "plain_meta",
     "psf_sigmas_px",
+    "refuse_blank",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -42,6 +44,52 @@ def blank_rows(count: int) -> npt.NDArray[np.void]:
         if name != "frame":
             rows[name] = np.nan
     return rows
+
+
+def frames_from_zero(numbers: Floats, first: int, what: str) -> npt.NDArray[np.int64]:
+    """Frames counted from 0.
+
+    A table that has a frame 0 counts from 0, whatever its format does: Picasso exports
+    ThunderSTORM tables so.
+
+    Parameters
+    ----------
+    numbers
+        As they are in the table, finite.
+    first
+        Number of the first frame in this format.
+    what
+        Names the file in the message.
+
+    Raises
+    ------
+    InputError
+        A frame is below 0.
+    """
+    frames = numbers.astype(np.int64)
+    lowest = int(frames.min()) if frames.size else first
+    if lowest < 0:
+        raise InputError(
+            f"{what}: frame {lowest} is below 0; number the frames from {first}"
+        )
+    return frames - min(first, lowest)
+
+
+def refuse_blank(values: Floats, column: str, what: str) -> None:
+    """Refuse a column that has cells without a (finite) number.
+
+    Raises
+    ------
+    InputError
+        With the first row in which that is so.
+    """
+    blank = ~np.isfinite(values)
+    if blank.any():
+        raise InputError(
+            f"{what}: the column {column} has cells without a number (the first of "
+            f"{np.count_nonzero(blank)} in row {int(np.argmax(blank)) + 1}); take "
+            f"these rows out"
+        )
 
 
 def is_3d(table: LocalizationTable) -> bool:

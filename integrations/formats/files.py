@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +35,12 @@ def refuse_existing(paths: Sequence[Path], *, overwrite: bool) -> None:
             )
 
 
+def _reason(text: str) -> str:
+    """What HDF5 says in one sentence: the system's own words when they are there."""
+    said = re.search(r"error message = '([^']+)'", text)
+    return said[1] if said else " ".join(text.split())
+
+
 @contextmanager
 def whole_files(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
     """Yield temporary names beside the final ones; move them there at the end.
@@ -60,7 +67,7 @@ def whole_files(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path
             # HDF5 says of a full disk at a late moment that it is a RuntimeError.
             if isinstance(error, RuntimeError) and "errno" not in str(error):
                 raise
-            why = getattr(error, "strerror", None) or " ".join(str(error).split())
+            why = getattr(error, "strerror", None) or _reason(str(error))
             raise InputError(
                 f"{paths[0]} cannot be written ({why}); choose another place"
             ) from error

@@ -22,7 +22,12 @@ import numpy.typing as npt
 
 from blinkloop.errors import InputError
 from blinkloop.extras import require
-from blinkloop.integrations.formats.columns import blank_rows, pixel_sizes_nm
+from blinkloop.integrations.formats.columns import (
+    blank_rows,
+    frames_from_zero,
+    pixel_sizes_nm,
+    refuse_blank,
+)
 from blinkloop.schema import LocalizationTable
 
 __all__ = ["is_smap", "known_program", "read_other_text", "read_smap", "read_smap_v5"]
@@ -163,6 +168,8 @@ def read_other_text(
         if theirs in names:
             at = names.index(theirs)
             columns[ours] = np.array([_number(row[at]) for row in rows], np.float64)
+    for ours in ("frame", "x", "y"):
+        refuse_blank(columns[ours], program.columns[ours], path.name)
     return _table(path, program, columns, {}, pixel_size_nm)
 
 
@@ -293,7 +300,7 @@ def _table(
     for field, ours in _FIELDS.items():
         if ours in columns:
             rows[field] = columns[ours]
-    rows["frame"] -= program.first_frame
+    rows["frame"] = frames_from_zero(columns["frame"], program.first_frame, path.name)
     for axis, size in zip("xy", pixel, strict=True):
         rows[f"{axis}_px"] = columns[axis] / size - program.first_px
         if "sigma" in columns:

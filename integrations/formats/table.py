@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blinkloop.errors import InputError
 from blinkloop.extras import require
@@ -118,10 +119,16 @@ def write_table(
     Raises
     ------
     InputError
-        Unknown ending, existing file, unknown pixel size, or a place that cannot be
-        written. Nothing is left behind then.
+        Unknown ending, existing file, unknown pixel size, a frame below 0, or a place
+        that cannot be written. Nothing is left behind then.
     """
     path = Path(path)
+    frames = table.data["frame"]
+    if len(table) and frames.min() < 0:
+        raise InputError(
+            f"{path}: the table has a frame {frames.min()}, and no format has frames "
+            f"below 0; take these rows out"
+        )
     return _writer(path).write(
         table, path, pixel_size_nm=pixel_size_nm, overwrite=overwrite
     )
@@ -175,6 +182,16 @@ def read_table(
 
 def _read_hdf5(path: Path, pixel_size_nm: float | None) -> LocalizationTable:
     h5py = require("h5py", "Reading HDF5 tables", "io")
+    try:
+        return _of_hdf5(h5py, path, pixel_size_nm)
+    except (RuntimeError, KeyError, ValueError) as error:
+        # h5py says of a damaged group or text one or the other.
+        raise InputError(
+            f"{path} is damaged ({' '.join(str(error).split())[:160]}); copy it again"
+        ) from error
+
+
+def _of_hdf5(h5py: Any, path: Path, pixel_size_nm: float | None) -> LocalizationTable:
     with h5py.File(path, "r") as file:
         if is_picasso(file):
             return read_picasso(file, path, pixel_size_nm)

@@ -1,10 +1,12 @@
 """ThunderSTORM CSV tables (doi:10.1093/bioinformatics/btu202).
 
 Coordinates are nm from the outer corner of the first pixel: x_nm = (x_px + 0.5) p. The
-frame counts from 1. `sigma` is the width of the PSF, `offset` the background per pixel,
-`bkgstd` its shot noise, `uncertainty_xy` the precision of one lateral axis (root mean
-square of x and y). Beside the table, `name.csv.json` keeps the settings that made it,
-with the pixel size, without which a table in nm cannot be turned into px.
+frame counts from 1; a table with a frame 0 is taken to count from 0, and what Picasso
+exports in this format has neither offset (`_by_picasso`). `sigma` is the
+width of the PSF, `offset` the background per pixel, `bkgstd` its shot noise,
+`uncertainty_xy` the precision of one lateral axis (root mean square of x and y). Beside
+the table, `name.csv.json` keeps the settings that made it, with the pixel size, without
+which a table in nm cannot be turned into px.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ import numpy.typing as npt
 from blinkloop.errors import InputError
 from blinkloop.integrations.formats.columns import (
     blank_rows,
+    frames_from_zero,
     is_3d,
     pixel_sizes_nm,
     plain_meta,
     psf_sigmas_px,
+    refuse_blank,
 )
 from blinkloop.integrations.formats.files import whole_files
 from blinkloop.precision import precision_px
@@ -176,12 +180,13 @@ def read_thunderstorm(
     meta = _beside(path)
     pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, path.name)
     values = _numbers(path, len(names))
-    if not np.all(np.isfinite(values[:, frame])):
-        raise InputError(f"{path.name}: the column frame has cells without a number")
+    for at in (frame, x, y):
+        refuse_blank(values[:, at], names[at], path.name)
     rows = blank_rows(values.shape[0])
-    rows["frame"] = values[:, frame].astype(np.int64) - 1
-    rows["x_px"] = values[:, x] / pixel_x - 0.5
-    rows["y_px"] = values[:, y] / pixel_y - 0.5
+    first, corner = (0, 0.0) if _by_picasso(names, values) else (1, 0.5)
+    rows["frame"] = frames_from_zero(values[:, frame], first, path.name)
+    rows["x_px"] = values[:, x] / pixel_x - corner
+    rows["y_px"] = values[:, y] / pixel_y - corner
     for ours, theirs in _NAMES.items():
         column = _find(names, theirs)
         if column is not None:
@@ -196,6 +201,18 @@ def read_thunderstorm(
         meta["pixel_size_xy_nm"] = [pixel_x, pixel_y]
     meta["three_dimensional"] = _find(names, _NAMES["z"]) is not None
     return LocalizationTable(rows, meta)
+
+
+def _by_picasso(names: Sequence[str], values: npt.NDArray[np.float64]) -> bool:
+    """Whether Picasso exported the table.
+
+    It writes its own numbers under ThunderSTORM's header: ids and frames from 0,
+    positions from the centre of the first pixel, and `bkgstd` is 0 in every row.
+    """
+    number, noise = (_find(names, (name,)) for name in ("id", "bkgstd [photon]"))
+    if number is None or noise is None or not len(values):
+        return False
+    return bool(values[0, number] == 0 and np.all(values[:, noise] == 0))
 
 
 def _columns(

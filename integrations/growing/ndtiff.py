@@ -168,7 +168,14 @@ class GrowingNdTiff:
         if at + _TAIL.size > len(data):
             return None
         fields = _TAIL.unpack_from(data, at)
-        return at + _TAIL.size, dict(json.loads(texts[0])), texts[1], fields
+        try:
+            axes = dict(json.loads(texts[0]))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{self._path.name}: {INDEX_NAME} is damaged (the axes of image "
+                f"{len(self._records)} are no JSON); copy it again"
+            ) from error
+        return at + _TAIL.size, axes, texts[1], fields
 
     def _take(self, axes: dict[str, Any], name: str, fields: tuple[int, ...]) -> None:
         offset, width, height, kind, compression = fields[:5]

@@ -24,6 +24,8 @@ __all__ = [
     "open_zarr",
 ]
 
+_COLOURS, _SMALLEST_PX = 4, 16
+"""Frames are wider than colours are many, when they are as high as this."""
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 _TO_NM = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "um": 1e3, "µm": 1e3}
 
@@ -119,20 +121,43 @@ class ZarrMovie(MovieBase):
         self._facts = facts
 
     def notes(self) -> tuple[str, ...]:
-        """Says when the frames seem to lie along another axis."""
-        return axis_notes(self._name, (self.n_frames, self.height, self.width))
+        """Doubts: frames along another axis, and chunks that are not there."""
+        shape = (self.n_frames, self.height, self.width)
+        missing = self._array.nchunks - self._array.nchunks_initialized
+        if missing < 1:
+            return axis_notes(self._name, shape)
+        return (
+            *axis_notes(self._name, shape),
+            f"{self._name}: {missing} of {self._array.nchunks} chunks are not there, "
+            f"their pixels are read as {self._array.fill_value}; was the recording "
+            f"stopped, or a copy of it?",
+        )
 
     def facts(self) -> dict[str, Any]:
         """Pixel size of an OME-Zarr image."""
         return dict(self._facts)
 
     def _load(self, start: int, stop: int) -> npt.NDArray[Any]:
+        return self._load_rows(start, stop, 0, self.height)
+
+    def _whole(self, start: int, stop: int, rows: slice) -> npt.NDArray[Any]:
+        """What `_chunks` gives; the first frame that cannot be read is named."""
+        try:
+            return self._chunks(start, stop, rows)
+        except Exception as error:  # codecs differ in what they raise
+            if stop - start > 1:
+                return np.concatenate(
+                    [self._whole(i, i + 1, rows) for i in range(start, stop)]
+                )
+            raise self._broken(start, f"{type(error).__name__}: {error}") from error
+
+    def _chunks(self, start: int, stop: int, rows: slice) -> npt.NDArray[Any]:
         if len(self._lead) == 1 and self._array.ndim == 3:
-            return np.asarray(self._array[start:stop])
+            return np.asarray(self._array[start:stop, rows])
         frames = [
-            np.asarray(self._array[np.unravel_index(i, self._lead)])
+            np.asarray(self._array[np.unravel_index(i, self._lead)])[rows]
             if self._array.ndim > 2
-            else np.asarray(self._array[:])
+            else np.asarray(self._array[rows])
             for i in range(start, stop)
         ]
         return np.stack(frames)
@@ -140,9 +165,7 @@ class ZarrMovie(MovieBase):
     def _load_rows(
         self, start: int, stop: int, top: int, bottom: int
     ) -> npt.NDArray[Any]:
-        if self._array.ndim == 3:
-            return np.asarray(self._array[start:stop, top:bottom])
-        return super()._load_rows(start, stop, top, bottom)
+        return self._whole(start, stop, slice(top, bottom))
 
 
 def axis_notes(name: str, shape: tuple[int, int, int]) -> tuple[str, ...]:
@@ -160,6 +183,12 @@ def axis_notes(name: str, shape: tuple[int, int, int]) -> tuple[str, ...]:
 def frames_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
     """(frames, rows, columns) of an array's shape; at most one long leading axis."""
     *lead, height, width = (1, 1, *shape)[-max(2, len(shape)) :]
+    if len(shape) > 2 and width <= _COLOURS and min(shape[-3:-1]) >= _SMALLEST_PX:
+        raise InputError(
+            f"{name}: in an array of shape {shape} the last axis is of colours, or of "
+            f"frames; give (frames, rows, columns), e.g. with numpy.moveaxis(movie, "
+            f"-1, 0)"
+        )
     if len(shape) < 2 or sum(n > 1 for n in lead) > 1:
         raise InputError(
             f"{name}: an array of shape {shape} is not one movie; give "
@@ -209,8 +238,21 @@ def _largest_level(group: Any, described: Any, name: str) -> tuple[Any, dict[str
         if t.get("type") == "scale"
     ]
     axes = image.get("axes", ())
+    _refuse_channels(axes, array.shape, name)
     if scales and axes and isinstance(axes[-1], dict):
         unit = _TO_NM.get(str(axes[-1].get("unit", "")))
         if unit is not None:
             facts["pixel_size_nm"] = float(scales[0][-1]) * unit
     return array, facts
+
+
+def _refuse_channels(axes: Any, shape: tuple[int, ...], name: str) -> None:
+    """Refuse a channel axis: its images would be taken for frames."""
+    for axis, count in zip(axes, shape, strict=False):
+        # Before version 0.4 an axis was its name alone.
+        kind = axis.get("type") if isinstance(axis, dict) else axis
+        if kind in ("channel", "c") and count > 1:
+            raise InputError(
+                f"{name} has {count} channels, and a movie is one; save the channel of "
+                f"the localizations as an image of its own"
+            )

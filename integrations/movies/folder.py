@@ -14,6 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
+from blinkloop.integrations.movies.folder_names import (
+    name_remarks,
+    refuse_several_series,
+)
 from blinkloop.integrations.movies.movie import MovieBase, MovieDamagedError
 from blinkloop.integrations.movies.tiff import open_tiff
 
@@ -52,10 +56,12 @@ class FolderMovie(MovieBase):
     Raises
     ------
     InputError
-        When the first file cannot be read.
+        When the first file cannot be read, or there are several channels or series.
     """
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        names = [file.name for file in files]
+        refuse_several_series(folder.name, names)
         with open_tiff(files[0]) as first:
             super().__init__(
                 folder.name, (len(files), first.height, first.width), first.dtype
@@ -63,6 +69,7 @@ class FolderMovie(MovieBase):
             self._facts = dict(first.facts())
             self._origin = first.origin
         self._files = tuple(files)
+        self._remarks = name_remarks(folder.name, names)
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -73,6 +80,10 @@ class FolderMovie(MovieBase):
         """What the first file says of the camera."""
         return dict(self._facts)
 
+    def notes(self) -> tuple[str, ...]:
+        """Files that may be no frames, and numbers that are missing."""
+        return self._remarks
+
     def _load(self, start: int, stop: int) -> npt.NDArray[Any]:
         block = np.empty((stop - start, self.height, self.width), self.dtype)
         for i in range(start, stop):
@@ -81,7 +92,8 @@ class FolderMovie(MovieBase):
             except MovieDamagedError as error:
                 raise self._broken(i, str(error)) from error
             except (InputError, OSError) as error:
-                raise self._broken(i, str(error)) from error
+                todo = "take it out of the folder, or save it again"
+                raise self._broken(i, str(error), todo) from error
         return block
 
     def _one(self, path: Path) -> npt.NDArray[Any]:

@@ -73,6 +73,13 @@ def open_hdf5(path: Path, dataset: str | None = None) -> Hdf5Movie:
     except InputError:
         file.close()
         raise
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        # h5py says of a damaged group one or the other.
+        file.close()
+        raise InputError(
+            f"{path.name} is damaged ({' '.join(str(error).split())[:120]}); copy it "
+            f"again"
+        ) from error
 
 
 class Hdf5Movie(MovieBase):
@@ -144,9 +151,9 @@ def _dataset(file: Any, path: Path, name: str | None, h5py: Any) -> Any:
 
     file.visititems(look)
     if name is not None:
-        for node in found:
-            if node.name.strip("/") == name:
-                return node
+        node = file.get(name)  # through links, too, which a walk leaves out
+        if isinstance(node, h5py.Dataset):
+            return node
         raise InputError(
             f"{path.name} holds no dataset {name} (it holds {_list(found)}); give one "
             f"of these behind the file's name"

@@ -212,10 +212,12 @@ class MovieBase(ABC):
         rows = [self._load(i, i + 1)[0, top:bottom].copy() for i in range(start, stop)]
         return np.stack(rows)
 
-    def _broken(self, frame: int, why: str) -> MovieDamagedError:
+    def _broken(
+        self, frame: int, why: str, todo: str = "copy the file again"
+    ) -> MovieDamagedError:
         return MovieDamagedError(
             f"{self._name}: frame {frame} of {self.n_frames} cannot be read ({why}); "
-            f"the {frame} frames before it can be used; copy the file again",
+            f"the {frame} frames before it can be used; {todo}",
             frame,
         )
 

@@ -19,7 +19,10 @@ from blinkloop.integrations.movies.movie import MovieBase
 from blinkloop.integrations.movies.tiff_directory import first_directory_tags
 from blinkloop.integrations.movies.tiff_facts import camera_facts, chip_origin
 
-__all__ = ["NdTiffMovie", "ndtiff_folder"]
+__all__ = ["NdTiffMovie", "StacksError", "ndtiff_folder", "ndtiff_of"]
+
+_NOT_TIME = frozenset(("channel", "position", "row", "column"))
+"""Axes along which no movie runs, however many images there are."""
 
 
 def ndtiff_folder(path: Path) -> Path | None:
@@ -28,6 +31,18 @@ def ndtiff_folder(path: Path) -> Path | None:
         if (folder / INDEX_NAME).is_file():
             return folder
     return None
+
+
+def ndtiff_of(path: Path) -> Path | None:
+    """The folder of the data set that a TIFF file is a part of; else None."""
+    index = path.parent / INDEX_NAME
+    if not index.is_file() or path.name.encode() not in index.read_bytes():
+        return None
+    return path.parent
+
+
+class StacksError(InputError):
+    """A data set holds z-stacks at several times, all of them in one file."""
 
 
 class NdTiffMovie(MovieBase):
@@ -41,7 +56,7 @@ class NdTiffMovie(MovieBase):
     Raises
     ------
     InputError
-        When several axes vary, or no image is there.
+        When several axes vary, channels or positions do, or no image is there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,22 +67,26 @@ class NdTiffMovie(MovieBase):
                 f"{path.name}: {INDEX_NAME} names no image; was the recording stopped?"
             ) from None
         axes = self._index.axes
+        # An image that is written again takes the place of the one before.
+        latest = {tuple(sorted(one.items())): k for k, one in enumerate(axes)}
+        order = sorted(latest.values())
         values = {name: {one.get(name) for one in axes} for one in axes for name in one}
         varying = {name: len(seen) for name, seen in values.items() if len(seen) > 1}
-        if len(varying) > 1:
+        if len(varying) > 1 or not varying.keys().isdisjoint(_NOT_TIME):
             sizes = ", ".join(f"{n} {name}s" for name, n in varying.items())
-            raise InputError(
+            stacks = varying.keys() == {"z", "time"} and len(self._index.names) == 1
+            kind = StacksError if stacks else InputError
+            raise kind(
                 f"{path.name} holds {sizes}, and a movie is one; export one channel "
                 f"and position as TIFF"
             )
-        order = list(range(len(axes)))
         self._gaps = 0
         for name in varying:
             steps = [one.get(name) for one in axes]
             if all(isinstance(step, int) for step in steps):
                 order.sort(key=lambda k: int(steps[k] or 0))
                 first, last = (int(steps[order[i]] or 0) for i in (0, -1))
-                self._gaps = last - first + 1 - len(set(steps))
+                self._gaps = last - first + 1 - len(order)
         self._order = order
         index = self._index
         super().__init__(
@@ -114,6 +133,11 @@ class _AllAxes(GrowingNdTiff):
     def __init__(self, path: Path) -> None:
         self.axes: list[dict[str, Any]] = []
         super().__init__(path)
+
+    @property
+    def names(self) -> set[str]:
+        """Files of the data set."""
+        return {record[0] for record in self._records}
 
     def file_of(self, k: int) -> Path:
         """File that holds image k."""

@@ -15,10 +15,16 @@ from blinkloop.errors import InputError
 from blinkloop.integrations.movies.arrays import is_npy, is_zarr, open_npy, open_zarr
 from blinkloop.integrations.movies.dax import DaxMovie, is_dax
 from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
+from blinkloop.integrations.movies.folder_names import name_pattern
 from blinkloop.integrations.movies.foreign import foreign_kind
 from blinkloop.integrations.movies.hdf5 import inside_hdf5, is_hdf5, open_hdf5
 from blinkloop.integrations.movies.movie import Movie
-from blinkloop.integrations.movies.ndtiff import NdTiffMovie, ndtiff_folder
+from blinkloop.integrations.movies.ndtiff import (
+    NdTiffMovie,
+    StacksError,
+    ndtiff_folder,
+    ndtiff_of,
+)
 from blinkloop.integrations.movies.picasso_raw import PicassoRawMovie, is_picasso_raw
 from blinkloop.integrations.movies.raw import RawMovie
 from blinkloop.integrations.movies.sif import SifMovie, is_sif
@@ -35,8 +41,8 @@ _KNOWN = (
 )
 
 
-_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5", ".sif")
-"""Of files that are movies beside TIFF ones."""
+_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5", ".sif", ".stk", ".lsm", ".btf")
+"""Of files that are movies and do not end as TIFF files do, though some are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,24 @@ class MovieReader:
     open: Callable[[Path], Movie]
 
 
+def _open_tiff(path: Path) -> Movie:
+    """A TIFF file; or, when it is a part of an NDTiff data set, all of that.
+
+    Alone it would be read in the order of its pages: channels, positions and images
+    that were written again as if they were frames, and not the other files.
+    """
+    folder = ndtiff_of(path)
+    if folder is None:
+        return open_tiff(path)
+    try:
+        return NdTiffMovie(folder)
+    except StacksError as error:
+        # `calibrate` makes bead stacks of them.
+        return open_tiff(path, (f"{error}; the pages are read in their order",))
+
+
 MOVIE_READERS = (
-    MovieReader("TIFF", is_tiff, open_tiff),
+    MovieReader("TIFF", is_tiff, _open_tiff),
     MovieReader("NumPy", is_npy, open_npy),
     MovieReader("Picasso raw", is_picasso_raw, PicassoRawMovie),
     MovieReader("DAX", is_dax, DaxMovie),
@@ -137,7 +159,7 @@ def find_movies(path: str | Path) -> list[Path]:
     if not path.is_dir() or is_zarr(path) or ndtiff_folder(path):
         return [path]
     files = tiff_files(path)
-    if files and not _multi_page(files[0]):
+    if files and not _are_movies(files):
         return [path]
     others = [
         item
@@ -160,7 +182,7 @@ def _open_folder(path: Path) -> Movie:
     if not files:
         what = "is empty" if not any(path.iterdir()) else "holds no TIFF file"
         raise InputError(f"{path} {what}; give {_KNOWN}")
-    if len(files) > 1 and _multi_page(files[0]):
+    if len(files) > 1 and _are_movies(files):
         firsts = _firsts(files)
         if len(firsts) == 1:
             return open_movie(firsts[0])
@@ -185,6 +207,29 @@ def _firsts(files: list[Path]) -> list[Path]:
     return firsts
 
 
-def _multi_page(path: Path) -> bool:
-    with open_movie(path) as movie:
-        return movie.n_frames > 1
+def _are_movies(files: list[Path]) -> bool:
+    """Whether TIFF files are movies, not the frames of one.
+
+    The first that can be read tells, because one that cannot must not stop the others.
+    A snapshot may come first, before the movies it was taken for: then the largest
+    file has another name and several pages.
+    """
+    first = next((several for file in files if (several := _pages(file))), 0)
+    if first != 1:
+        return first > 1
+    largest = max(files, key=_size)
+    alike = name_pattern(largest.name) == name_pattern(files[0].name)
+    return not alike and _pages(largest) > 1
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _pages(path: Path) -> int:
+    """Frames of a file; 0 when it is none that can be read."""
+    try:
+        with open_movie(path) as movie:
+            return movie.n_frames
+    except InputError:
+        return 0

@@ -4,7 +4,8 @@ Design notes
 ------------
 Pages that lie uncompressed in one run are read as plain bytes; all others are decoded
 by tifffile, page by page. ImageJ writes stacks beyond 4 GB with a single directory
-whose description says how many images follow one another; so does tifffile. Channels,
+whose description says how many images follow one another; so does tifffile, and a
+MetaMorph stack (.stk) is always such a file. Channels,
 colours and pages of several sizes are refused: they are not one movie.
 """
 
@@ -32,8 +33,13 @@ from blinkloop.integrations.movies.tiff_facts import (
     chip_origin,
     imagej_channels,
     imagej_images,
+    planes_and_times,
 )
-from blinkloop.integrations.movies.tiff_ome import OmePlanes, ome_planes
+from blinkloop.integrations.movies.tiff_ome import (
+    OmePlanes,
+    described_in,
+    ome_planes,
+)
 
 __all__ = ["TiffMovie", "companions", "open_tiff"]
 
@@ -53,14 +59,23 @@ class _Plane:
 
 def companions(path: Path) -> set[str]:
     """Names of other files that hold frames of a file's OME image."""
+    if not path.is_file():  # a link to nowhere
+        return set()
     ome = ome_planes(first_directory_tags(path), path.name)
     if ome is None or ome.strangers:
         return set()
     return {Path(file).name for file, _ in ome.planes if file} - {path.name}
 
 
-def open_tiff(path: Path) -> TiffMovie:
+def open_tiff(path: Path, remarks: tuple[str, ...] = ()) -> TiffMovie:
     """Open a TIFF file as a movie.
+
+    Parameters
+    ----------
+    path
+        The file.
+    remarks
+        Notes that the movie has beside its own.
 
     Raises
     ------
@@ -74,8 +89,9 @@ def open_tiff(path: Path) -> TiffMovie:
             f"{name}: the file ends before its first page (it has {directory.size} "
             f"bytes); copy it again"
         )
-    _refuse_mixed(directory)
-    first = directory.pages[0]
+    # A thumbnail may come first.
+    first = next(page for page in directory.pages if not page.reduced)
+    _refuse_mixed(directory, first)
     _refuse_several(directory)
     stored = _pixel_type(first, directory)
     planes, damage = _planes(directory, first)
@@ -86,6 +102,7 @@ def open_tiff(path: Path) -> TiffMovie:
         planes,
         damage,
         directory.first_tags,
+        remarks,
     )
 
 
@@ -106,6 +123,8 @@ class TiffMovie(MovieBase):
         Why there should have been more frames, or None.
     tags
         Descriptive tags of the first page.
+    remarks
+        Notes beside those of the tags.
     """
 
     def __init__(
@@ -116,11 +135,13 @@ class TiffMovie(MovieBase):
         planes: Iterable[_Plane],
         damage: str | None,
         tags: Mapping[int, Any],
+        remarks: tuple[str, ...] = (),
     ) -> None:
         super().__init__(name, shape, stored, damage=damage)
         self._stored = stored
         self._planes = tuple(planes)
         self._tags = tags
+        self._remarks = remarks
         self._files: dict[Path, BinaryIO] = {}
         self._decoders: dict[Path, Any] = {}
 
@@ -128,6 +149,23 @@ class TiffMovie(MovieBase):
     def origin(self) -> tuple[int, int]:
         """Column and row on the chip, when Micro-Manager recorded them."""
         return chip_origin(self._tags)
+
+    def notes(self) -> tuple[str, ...]:
+        """Says when it is a part, and when frames are of several planes and times."""
+        notes = list(self._remarks)
+        whole = described_in(str(self._tags.get(270, "")))
+        if whole:
+            notes.append(
+                f"{self._name}: a part of a recording, the frames of which are listed "
+                f"in {whole}; give that file for all of them"
+            )
+        planes, times = planes_and_times(self._tags, self._name)
+        if min(planes, times) > 1:
+            notes.append(
+                f"{self._name}: {planes} planes (z) at {times} times, read as "
+                f"{self.n_frames} frames in the order of the file"
+            )
+        return tuple(notes)
 
     def facts(self) -> Mapping[str, Any]:
         """Pixel size, exposure, bit depth, as far as the file knows them."""
@@ -177,12 +215,15 @@ class TiffMovie(MovieBase):
             pixels: npt.NDArray[Any] = page.asarray()
         except Exception as error:
             # tifffile lacks some decoders without saying so in one kind of error.
-            if page.compression in _PLAIN or installed("imagecodecs"):
+            plain = page.compression in _PLAIN and page.predictor in (1, 2)
+            if plain or installed("imagecodecs"):
                 raise
+            how = page.compression.name
+            if page.compression in _PLAIN:
+                how += f" and predictor {page.predictor.name}"
             raise InputError(
-                f"{self._name} is compressed with {page.compression.name}, which "
-                f"needs the package imagecodecs; install it with: "
-                f"pip install imagecodecs"
+                f"{self._name} is compressed with {how}, which needs the package "
+                f"imagecodecs; install it with: pip install imagecodecs"
             ) from error
         return pixels
 
@@ -213,7 +254,7 @@ def _planes(directory: TiffDirectory, first: Page) -> tuple[list[_Plane], str | 
     if ome is not None and any(
         file not in ("", directory.path.name) for file, _ in ome.planes
     ):
-        return _several_files(directory, ome.planes)
+        return _several_files(directory, ome.planes, first)
     planes: list[_Plane] = []
     damage = None
     for number, page in enumerate(directory.pages):
@@ -243,10 +284,19 @@ def _single_run(
     directory: TiffDirectory, first: Page
 ) -> tuple[list[_Plane], str | None] | None:
     """Frames of a file whose one directory stands for many; None for other files."""
-    promised = imagej_images(directory.first_tags)
+    metamorph = int(directory.first_tags.get(33629, 1))
+    promised = max(imagej_images(directory.first_tags), metamorph)
+    if metamorph > 1 and first.start < 0:
+        raise InputError(
+            f"{directory.path.name} is a compressed MetaMorph stack of {metamorph} "
+            f"planes, of which blinkloop knows the first only; save it as TIFF, one "
+            f"page for each frame"
+        )
     if first.start < 0 or promised <= len(directory.pages):
         return None
     frame_bytes = first.end - first.start
+    if frame_bytes < 1:
+        return None
     end = first.start + promised * frame_bytes
     # A directory between the frames means that each page has its own.
     if directory.next_offset and directory.next_offset < end:
@@ -263,7 +313,7 @@ def _single_run(
 
 
 def _several_files(
-    directory: TiffDirectory, listed: tuple[tuple[str, int], ...]
+    directory: TiffDirectory, listed: tuple[tuple[str, int], ...], first: Page
 ) -> tuple[list[_Plane], str | None]:
     """Frames of an OME image whose planes are spread over files."""
     known = {directory.path.name: directory}
@@ -277,7 +327,7 @@ def _several_files(
                     f"{name}, which holds the frames from {len(planes)} on, is missing"
                 )
             known[name] = read_directory(path)
-            _refuse_mixed(known[name], directory.pages[0])
+            _refuse_mixed(known[name], first)
         pages = known[name].pages
         if number >= len(pages) or pages[number].end > known[name].size:
             return planes, f"{name} ends before its page {number}"
@@ -285,9 +335,8 @@ def _several_files(
     return planes, None
 
 
-def _refuse_mixed(directory: TiffDirectory, like: Page | None = None) -> None:
+def _refuse_mixed(directory: TiffDirectory, first: Page) -> None:
     """One size, one type, one value per pixel."""
-    first = like or directory.pages[0]
     name = directory.path.name
     if first.samples > 1 or first.photometric in (2, 3):
         what = "a palette" if first.photometric == 3 else f"{first.samples} colours"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,7 +60,9 @@ _INTEGERS = {
     17: "q",
     18: "Q",
 }
-_WANTED = frozenset((254, 256, 257, 258, 259, 262, 273, 277, 279, 324, 325, 339))
+_WANTED = frozenset(
+    (254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 324, 325, 339)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class TiffDirectory:
         Where the chain goes on; 0 when it ended as it should.
     first_tags
         Text and number tags of the first page: 270 description, 282 resolution, 296
-        its unit, 51123 Micro-Manager's record.
+        its unit, 33629 planes of a MetaMorph stack, 51123 Micro-Manager's record.
     """
 
     path: Path
@@ -159,6 +161,9 @@ def read_directory(path: Path) -> TiffDirectory:
             if not pages:
                 first = walker.first_tags(tags)
             pages.append(walker.page(tags))
+    if all(page.reduced for page in pages):
+        # A thumbnail is one of something; alone it is what there is.
+        pages = [replace(page, reduced=False) for page in pages]
     return TiffDirectory(path, size, order, tuple(pages), offset, first)
 
 
@@ -240,18 +245,25 @@ class DirectoryWalker:
         height, width = _first(get, 257, 0), _first(get, 256, 0)
         samples, bits = _first(get, 277, 1), _first(get, 258, 1)
         compression = _first(get, 259, 1)
-        tiled = 324 in get
-        starts = get.get(324 if tiled else 273, _NONE)
-        counts = get.get(325 if tiled else 279, _NONE)
-        frame_bytes = height * width * samples * bits // 8
+        # Old writers give the offsets of tiles under the tags of strips.
+        tiled = 324 in get or 322 in tags
+        starts = get.get(324, get.get(273, _NONE))
+        counts = get.get(325, get.get(279, _NONE))
+        row_bytes = width * samples * bits // 8
+        frame_bytes = height * row_bytes
         start, end = -1, 0
         if starts.size:
             # A single strip may come without a byte count, or with a wrong one in
             # files beyond 4 GB; the size of the frame is what counts then.
             plain = compression == 1 and not tiled and bits in (8, 16, 32, 64)
-            follows = counts.size == starts.size and bool(
-                np.all(starts[1:] == starts[:-1] + counts[:-1])
-            )
+            # Fill order 2: the bits of each byte run the other way.
+            plain = plain and _first(get, 266, 1) == 1
+            rows = _first(get, 278, 0)
+            follows = rows > 0 and bool(np.all(np.diff(starts) == rows * row_bytes))
+            if not rows and counts.size == starts.size:
+                follows = int(counts.sum()) == frame_bytes and bool(
+                    np.all(starts[1:] == starts[:-1] + counts[:-1])
+                )
             if plain and (starts.size == 1 or follows):
                 start = int(starts[0])
                 end = start + frame_bytes
@@ -271,7 +283,7 @@ class DirectoryWalker:
         )
 
     def first_tags(self, tags: _Tags) -> dict[int, Any]:
-        """Description, resolution and Micro-Manager's record, where they are."""
+        """Description, resolution and the records of programs, where they are."""
         found: dict[int, Any] = {}
         for tag in (270, 51123):
             if tag in tags:
@@ -282,6 +294,8 @@ class DirectoryWalker:
             if len(data) >= 8:
                 above, below = struct.unpack(self.order + "II", data[:8])
                 found[282] = above / below if below else 0.0
+        if 33629 in tags:
+            found[33629] = tags[33629][1]
         unit = self._integers(tags, 296) if 296 in tags else _NONE
         if unit.size:
             found[296] = int(unit[0])

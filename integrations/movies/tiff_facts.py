@@ -14,7 +14,13 @@ from typing import Any
 
 from blinkloop.integrations.movies.tiff_ome import ome_pixels
 
-__all__ = ["camera_facts", "chip_origin", "imagej_channels", "imagej_images"]
+__all__ = [
+    "camera_facts",
+    "chip_origin",
+    "imagej_channels",
+    "imagej_images",
+    "planes_and_times",
+]
 
 _NM = {
     "nm": 1.0,
@@ -88,6 +94,32 @@ def imagej_channels(tags: Mapping[int, Any]) -> int:
     match = re.search(r"^channels=(\d+)", text, re.MULTILINE)
     channels = int(match[1]) if match else 1
     return 1 if channels == imagej_images(tags) else channels
+
+
+def planes_and_times(tags: Mapping[int, Any], name: str = "") -> tuple[int, int]:
+    """Planes along z and times of a hyperstack of ImageJ or OME; 1 each if not said.
+
+    Parameters
+    ----------
+    tags
+        `TiffDirectory.first_tags`.
+    name
+        Of the file, as for `camera_facts`.
+    """
+    text = str(tags.get(270, ""))
+    if text.startswith("ImageJ="):
+        found = (
+            re.search(rf"^{axis}=(\d+)", text, re.MULTILINE)
+            for axis in ("slices", "frames")
+        )
+        planes, times = (int(match[1]) if match else 1 for match in found)
+        return planes, times
+    pixels = ome_pixels(text, name)
+    if pixels is None:
+        return 1, 1
+    sizes = (_number(pixels.get(key)) or 1 for key in ("SizeZ", "SizeT"))
+    planes, times = (int(size) for size in sizes)
+    return planes, times
 
 
 def imagej_images(tags: Mapping[int, Any]) -> int:

@@ -11,12 +11,13 @@ Knows texts, no files: whether a file that is named is there is found out by `ti
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-__all__ = ["OmePlanes", "ome_pixels", "ome_planes"]
+__all__ = ["OmePlanes", "described_in", "ome_pixels", "ome_planes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,15 @@ class OmePlanes:
     planes: tuple[tuple[str, int], ...]
     images: int = 1
     strangers: tuple[str, ...] = ()
+
+
+def described_in(description: str) -> str:
+    """The file that describes the recording this one is a part of; "" if it is whole.
+
+    `BinaryOnly`: Micro-Manager's second and further files, Bio-Formats' companions.
+    """
+    found = re.search(r'<BinaryOnly[^>]*\bMetadataFile="([^"]+)"', description[:4096])
+    return found[1] if found else ""
 
 
 def ome_pixels(description: str, name: str = "") -> ElementTree.Element | None:
@@ -85,7 +95,7 @@ def _images(description: str) -> list[ElementTree.Element]:
         return []
     try:
         root = ElementTree.fromstring(description.encode())
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # or no known encoding
         return []
     return [e for e in root.iter() if e.tag.endswith("}Pixels")]
 

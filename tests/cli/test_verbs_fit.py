@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,21 @@ def test_damaged_movie_in_a_folder_does_not_stop_the_others(
     assert len(read_table(damaged["out"])) == damaged["localizations"]
     assert fine["failure"] is None
     assert fine["frames"] == 12
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such name can be made there")
+def test_a_name_too_long_for_a_table_does_not_stop_the_others(
+    verb: Verb, model: Path, movie: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    # Just short enough for a file; beside its table lies a store of a longer name.
+    for name in ("a" * 246, "b"):
+        shutil.copy(movie, folder / f"{name}.tif")
+    said = verb("fit", folder, "-m", model, "-o", tmp_path / "out", "--json")
+    assert said.code == 1
+    assert "cannot be written (File name too long)" in said.error
+    assert [record.get("frames") for record in said.json][-1] == 12
 
 
 def test_movies_of_one_name_get_tables_of_their_own(

@@ -9,6 +9,7 @@ import pytest
 
 from blinkloop.errors import InputError
 from blinkloop.integrations.formats import read_table, write_table
+from blinkloop.integrations.movies import open_movie
 
 h5py = pytest.importorskip("h5py")
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tables"
@@ -130,3 +131,104 @@ def test_real_tables(name: str, count: int) -> None:
     assert len(table) == count
     assert np.all(np.isfinite(table.data["x_px"]))
     assert table.data["frame"].min() >= 0
+
+
+ZERO_BASED = {
+    # Picasso's export: ids and frames from 0, whole photons.
+    "thunderstorm": "id,frame,x [nm],y [nm],intensity [photon]\n0,A,1,2,9\n1,B,1,2,9",
+    "smap": "frame,xnm,ynm\nA,1,2\nB,1,2",
+    "challenge": "frame,xnano,ynano\nA,1,2\nB,1,2",
+}
+
+
+@pytest.mark.parametrize("program", ZERO_BASED)
+def test_frames_of_a_table_that_counts_from_0(program: str, tmp_path: Path) -> None:
+    path, text = tmp_path / "locs.csv", ZERO_BASED[program]
+    for numbers, frames in (((0, 3), [0, 3]), ((1, 4), [0, 3]), ((2, 0), [2, 0])):
+        path.write_text(
+            text.replace("A", str(numbers[0])).replace("B", str(numbers[1]))
+        )
+        table = read_table(path, 100.0)
+        np.testing.assert_array_equal(table.data["frame"], frames)
+        for ending in ("hdf5", "csv"):
+            written = tmp_path / f"out.{ending}"
+            write_table(table, written, overwrite=True)
+            back = read_table(written).data["frame"]
+            np.testing.assert_array_equal(back, frames)
+    path.write_text(text.replace("A", "-1").replace("B", "4"))
+    with pytest.raises(InputError, match="frame -1 is below 0"):
+        read_table(path, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "noise", "first"),
+    [(0, 0, (11, 5.6)), (1, 0, (10, 5.1)), (0, 9, (10, 5.1))],
+)
+def test_what_picasso_exports_has_its_own_origin(
+    number: int, noise: int, first: tuple[int, float], tmp_path: Path
+) -> None:
+    """Header and rows as picassosr 0.11.3 writes them (`io.export_thunderstorm`)."""
+    path = tmp_path / "locs.csv"
+    path.write_text(
+        "id,frame,x [nm],y [nm],sigma [nm],intensity [photon],offset [photon],"
+        "bkgstd [photon],uncertainty_xy [nm]\n"
+        f"{number},11,728.0,689.0,111.1,5788,249,{noise},2.3\n"
+        f"{number + 1},12,715.0,706.8,107.9,19461,249,{noise},1.0\n"
+    )
+    row = read_table(path, 130.0).data[0]
+    np.testing.assert_allclose([row["frame"], row["x_px"]], first)
+
+
+@pytest.mark.parametrize("program", ZERO_BASED)
+def test_a_position_that_is_no_number_is_named(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "locs.csv"
+    text = ZERO_BASED[program].replace("A", "1")
+    path.write_text(text.replace("B,1", "2,none"))
+    with pytest.raises(InputError, match=r"column x.* first of 1 in row 2"):
+        read_table(path, 100.0)
+
+
+def test_frames_below_0_are_not_written(tmp_path: Path) -> None:
+    table = read_table(_challenge(tmp_path), 100.0)
+    table.data["frame"][0] = -1
+    for ending in ("hdf5", "csv"):
+        with pytest.raises(InputError, match="a frame -1"):
+            write_table(table, tmp_path / f"out.{ending}")
+
+
+def test_a_damaged_group_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "locs.hdf5"
+    write_table(read_table(_challenge(tmp_path), 100.0), path)
+
+    def damaged(*args: object) -> None:
+        raise RuntimeError("Unable to check link existence (bad heap free list)")
+
+    monkeypatch.setattr(h5py.Group, "__contains__", damaged)
+    with pytest.raises(InputError, match=r"is damaged .*bad heap.*copy it again"):
+        read_table(path)
+    monkeypatch.setattr(h5py.Group, "visititems", damaged)
+    with pytest.raises(InputError, match=r"is damaged .*bad heap.*copy it again"):
+        open_movie(path)
+
+
+def test_a_full_disk_is_said_in_few_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(
+            "Unable to synchronously create file (file write failed: time = Mon Nov\n"
+            " 23 2026, errno = 28, error message = 'No space left on device', buf = 0)"
+        )
+
+    table = read_table(_challenge(tmp_path), 100.0)
+    monkeypatch.setattr(h5py, "File", full)
+    with pytest.raises(InputError, match=r"written \(No space left on device\);"):
+        write_table(table, tmp_path / "out.hdf5")
+
+
+def _challenge(folder: Path) -> Path:
+    path = folder / "locs.csv"
+    path.write_text(TEXTS["challenge"][0])
+    return path

@@ -128,6 +128,19 @@ def test_frames_are_those_written(
             assert movie.facts()["pixel_size_nm"] == pytest.approx(110)
 
 
+def test_a_dataset_behind_a_link_can_be_named(tmp_path: Path, wide: Stack) -> None:
+    _hdf5(tmp_path / "data.h5", wide)
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["soft"] = h5py.SoftLink("/far")
+        file["far"] = h5py.ExternalLink("data.h5", "/cam/frames")
+        file["lost"] = h5py.ExternalLink("nowhere.h5", "/cam/frames")
+    for name in ("soft", "far"):
+        with open_movie(tmp_path / "m.h5" / name) as movie:
+            np.testing.assert_array_equal(movie.read(0, 7), wide)
+    with pytest.raises(InputError, match="holds no dataset lost"):
+        open_movie(tmp_path / "m.h5" / "lost")
+
+
 def test_of_several_datasets_one_is_named(tmp_path: Path, wide: Stack) -> None:
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:
