@@ -22,7 +22,7 @@ from blinkloop.fit_models import FitPsf
 from blinkloop.optics import Camera, pixel_variance
 from blinkloop.optics.gaussian import gaussian_lines
 
-__all__ = ["Candidates", "Finder"]
+__all__ = ["Candidates", "Finder", "disk"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -153,7 +153,7 @@ class Finder:
         b, (height, width) = self.border_px, photons.shape[1:]
         inner = np.zeros((height, width), np.bool_)
         inner[b : height - b, b : width - b] = True
-        disk = _disk(self.apart_px)
+        around = disk(self.apart_px)
         smooth_px = 0.75 * self.apart_px
         dark = np.sqrt(np.maximum(pixel_variance(level, camera), 1e-6))
         for number, frame in enumerate(photons):
@@ -161,7 +161,7 @@ class Finder:
             light = np.maximum(level, ndimage.gaussian_filter(frame, smooth_px))
             noise = np.sqrt(np.maximum(pixel_variance(light, camera), 1e-6))
             best, least = self._responses(frame, noise, dark, ndimage)
-            top = ndimage.maximum_filter(best, footprint=disk, mode="nearest")
+            top = ndimage.maximum_filter(best, footprint=around, mode="nearest")
             row, column = np.nonzero((best >= top) & (best > SNR_MIN) & inner)
             row, column = _first_of_plateaus(row, column, self.apart_px)
             snr, needed = best[row, column], least[row, column]
@@ -237,7 +237,8 @@ def _half_of_light(images: Floats) -> int:
     return middle
 
 
-def _disk(radius: int) -> npt.NDArray[np.bool_]:
+def disk(radius: int) -> npt.NDArray[np.bool_]:
+    """(2 radius + 1)^2 pixels, True within the radius."""
     steps = np.arange(-radius, radius + 1)
     inside: npt.NDArray[np.bool_] = steps[:, None] ** 2 + steps**2 <= radius**2
     return inside

@@ -11,7 +11,7 @@ What is counted, and why it is not biased:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from blinkloop.fitting import Fits
 from blinkloop.optics import Camera
 from blinkloop.training.prefit.candidates import Finder
 from blinkloop.training.prefit.chains import Chains, link, on_time
+from blinkloop.training.prefit.pairs import count_pairs
 from blinkloop.training.prefit.psf_width import PsfWidth
 from blinkloop.training.prefit.records import FEWEST, Measured, Range, Run
 
@@ -37,6 +38,12 @@ _MISFIT = 1.5
 three spreads above the movie's own median: no PSF is perfect."""
 
 _NOISE = (0.75, 1.35)
+_MEMORY = 5.0
+"""On-times, and a frame each, after which no emitter is seen any more."""
+
+_TOGETHER = 0.3
+"""Spots that come with others of the same frame are lobes from here on."""
+
 _DIM = 1.5
 """Emitters below this multiple of the threshold are partly missed."""
 
@@ -69,7 +76,7 @@ def facts(
     parts = _chained(runs, fits, finder)
     kept = [part.good & part.chains.alone for part in parts]
     count = sum(int(np.count_nonzero(flags)) for flags in kept)
-    found = sum(len(run.candidates) for run in runs)
+    found = sum(int(np.count_nonzero(~run.standing)) for run in runs)
     frames = sum(run.n_frames for run in runs)
     if count < FEWEST:
         raise InputError(
@@ -78,6 +85,12 @@ def facts(
             f"or take a sparser or brighter movie"
         )
     warnings: list[str] = []
+    beads = max(run.beads for run in runs)
+    if beads:
+        warnings.append(
+            f"{beads} spot{'s shine' if beads > 1 else ' shines'} in nearly all frames "
+            f"(beads, or dirt) and {'were' if beads > 1 else 'was'} left out"
+        )
     time = _on_time(parts, warnings)
     flux, flux_error = _flux(parts, time, warnings)
     mean = float(flux.mean())
@@ -85,7 +98,9 @@ def facts(
     background = np.concatenate(
         [part.fits.background[flags] for part, flags in zip(parts, kept, strict=True)]
     )
-    least = np.concatenate([run.candidates.least_photons for run in runs])
+    least = np.concatenate(
+        [run.candidates.least_photons[~run.standing] for run in runs]
+    )
     density, before = _density(parts, finder, camera, time.value, flux, least, warnings)
     if np.quantile(flux, 0.1) < _DIM * np.median(least):
         warnings.append(
@@ -118,17 +133,19 @@ def facts(
 
 def _chained(runs: list[Run], fits: list[Fits], finder: Finder) -> list[_Fitted]:
     together = Fits.join(fits)
-    misfit = together.pearson / np.maximum(together.pixels - 5, 1)
+    blinking = ~np.concatenate([run.standing for run in runs])
+    misfit = (together.pearson / np.maximum(together.pixels - 5, 1))[blinking]
     middle = float(np.median(misfit))
     spread = 1.4826 * float(np.median(np.abs(misfit - middle)))
     limit = max(_MISFIT, middle + 3 * spread)
-    error = np.hypot(together.x_sigma_px, together.y_sigma_px)[together.good]
+    usable = together.good & blinking
+    error = np.hypot(together.x_sigma_px, together.y_sigma_px)[usable]
     # Two positions, each with its error; three standard deviations of their distance.
     step = 3 * math.sqrt(2) * float(np.median(error)) if len(error) else 0.0
     radius = float(np.clip(step, *_LINK_PX))
     parts = []
     for run, fit in zip(runs, fits, strict=True):
-        good = fit.good & (fit.pearson < limit * (fit.pixels - 5))
+        good = fit.good & (fit.pearson < limit * (fit.pixels - 5)) & ~run.standing
         chains = link(
             run.candidates,
             np.where(fit.good, fit.x_px, run.candidates.column),
@@ -137,6 +154,8 @@ def _chained(runs: list[Run], fits: list[Fits], finder: Finder) -> list[_Fitted]
             radius_px=radius,
             isolation_px=finder.isolation_px,
         )
+        # A bead is a neighbour like any other, but its frames tell no on-time.
+        chains = replace(chains, exposed=chains.exposed & ~run.standing)
         parts.append(_Fitted(run, fit, good, chains))
     return parts
 
@@ -146,7 +165,7 @@ def _on_time(parts: list[_Fitted], warnings: list[str]) -> Range:
     longest = max(part.run.n_frames for part in parts)
     if found is None or found.transitions < FEWEST:
         times = 0 if found is None else found.transitions
-        lengths = np.concatenate([_lengths(part.chains) for part in parts])
+        lengths = np.concatenate([_lengths(part) for part in parts])
         value = max(1.0, float(lengths.mean()) - 1.0)
         warnings.append(
             f"only {times} times an emitter could be followed beyond its second frame; "
@@ -162,9 +181,11 @@ def _on_time(parts: list[_Fitted], warnings: list[str]) -> Range:
     return Range(value, found.low, found.high, found.transitions)
 
 
-def _lengths(chains: Chains) -> Floats:
-    ends: Floats = (chains.place[chains.after < 0] + 1).astype(float)
-    return ends
+def _lengths(part: _Fitted) -> Floats:
+    """Frames of each chain, beads left out."""
+    count = np.bincount(part.chains.chain[~part.run.standing])
+    lengths: Floats = count[count > 0].astype(float)
+    return lengths
 
 
 def _flux(
@@ -226,18 +247,32 @@ def _density(
 ) -> tuple[Range, float]:
     """Emitters per um^2 that touch a frame, and those found.
 
-    Two within r are found as one, the better: of a density D there remain
-    (1 - exp(-D pi r^2)) / (pi r^2) (hard-core thinning, Matern 1960). Then, an emitter
+    Two within an area A are found as one, the better: of a density D there remain
+    (1 - exp(-D A)) / A (hard-core thinning, Matern 1960); A is counted from pairs of
+    spots where there are enough, and else that of the finder. Then, an emitter
     must give the share c of its flux in a frame to be found; of the tau + 1 frames that
     it touches on average, (tau + 1 - c) exp(-c / tau) are left.
     """
     pixel_um = camera.settings.pixel_size_nm / 1000.0
     border = 2 * finder.border_px
+    runs = [part.run for part in parts]
+    memory = _MEMORY * (on_time_frames + 1)
+    pairs = count_pairs(runs, finder.apart_px, 1000.0 * pixel_um, memory)
+    hidden = finder.merged_px2 if pairs is None else pairs.hidden_px2
+    if pairs is not None and pairs.together > _TOGETHER:
+        warnings.append(
+            f"spots light up in groups: each has {pairs.together:.1f} others within "
+            f"2 um in its frame beyond chance, as the lobes of one PSF have, so every "
+            f"number is of lobes, not of emitters; give the PSF of this microscope "
+            f"(--psf), calibrated over the depth of the sample"
+        )
     counts: list[float] = []
     for part in parts:
         run = part.run
-        per_frame = np.bincount(run.candidates.frame, minlength=run.n_frames)
-        area = (run.height - border) * (run.width - border) * pixel_um**2
+        blinking = run.candidates.frame[~run.standing]
+        per_frame = np.bincount(blinking, minlength=run.n_frames)
+        inner = (run.height - border) * (run.width - border)
+        area = max(inner - run.beads * hidden, 0.5 * inner) * pixel_um**2
         # Blocks longer than the memory of the blinking are independent.
         block = max(1, min(run.n_frames, math.ceil(4 * (on_time_frames + 1))))
         edges = np.arange(0, run.n_frames - block + 1, block)
@@ -246,7 +281,10 @@ def _density(
         counts.append(float(last.mean() / area))
     found = float(np.mean(counts))
     error = 1.96 * float(np.std(counts)) / math.sqrt(len(counts))
-    filled = min(found * finder.merged_px2 * pixel_um**2, 0.95)
+    # Few blocks tell no spread; independent emitters scatter by this at least.
+    lengths = np.concatenate([_lengths(part) for part in parts])
+    error = max(error, 1.96 * found * float(np.linalg.norm(lengths) / lengths.sum()))
+    filled = min(found * hidden * pixel_um**2, 0.95)
     merged = -math.log(1.0 - filled) / filled if filled > 0 else 1.0
     tau = max(on_time_frames, 0.1)
     c = np.clip(float(np.median(least)) / flux, 0.0, 1.0)

@@ -22,6 +22,7 @@ from blinkloop.training.prefit.facts import facts
 from blinkloop.training.prefit.frames import PixelCheck
 from blinkloop.training.prefit.psf_width import PsfWidth, measure_width
 from blinkloop.training.prefit.records import FEWEST, Measured, Run
+from blinkloop.training.prefit.standing import standing_spots
 
 __all__ = ["measure"]
 
@@ -74,14 +75,18 @@ def measure(
         finder = Finder.for_pixel(camera.settings.pixel_size_nm)
     parts, check = _read(runs, camera, finder, progress)
     frames = sum(part.n_frames for part in parts)
-    found = sum(len(part.candidates) for part in parts)
+    found = sum(int(np.count_nonzero(~part.standing)) for part in parts)
     if found < FEWEST:
+        beads = max(part.beads for part in parts)
+        but = f" that blink (and {beads} that always shine)" if beads else ""
         raise InputError(
-            f"only {found} spots above the noise in {frames} frames, but {FEWEST} are "
-            f"needed; give more frames (--frames), a movie of blinking emitters, or "
-            f"the right camera facts (--e-per-adu, --em-gain)"
+            f"only {found} spots{but} above the noise in {frames} frames, but {FEWEST} "
+            f"are needed; give more frames (--frames), a movie of blinking emitters, "
+            f"or the right camera facts (--e-per-adu, --em-gain)"
         )
-    lone = [_alone(part.candidates, finder.isolation_px) for part in parts]
+    lone = [
+        _alone(part.candidates, finder.isolation_px) & ~part.standing for part in parts
+    ]
     count = sum(int(np.count_nonzero(flags)) for flags in lone)
     filled = _filled(parts, finder)
     crowded = filled > _MOST_FILLED and count < _LEAST_ALONE * found
@@ -135,9 +140,13 @@ def _read(
             camera,
         )
         height, width = photons.shape[1:]
-        parts.append(Run(len(adu), height, width, candidates, windows))
+        standing = standing_spots(
+            candidates, len(adu), (height, width), finder.apart_px
+        )
+        parts.append(Run(len(adu), height, width, candidates, windows, *standing))
         frames, found = frames + len(adu), found + len(candidates)
-        alone += int(np.count_nonzero(_alone(candidates, finder.isolation_px)))
+        lone = _alone(candidates, finder.isolation_px) & ~parts[-1].standing
+        alone += int(np.count_nonzero(lone))
         if progress is not None:
             progress(frames, found)
         if alone >= _ENOUGH:

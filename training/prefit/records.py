@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from blinkloop.fitting import Windows
 from blinkloop.training.prefit.candidates import Candidates
 from blinkloop.training.prefit.psf_width import PsfWidth
@@ -71,10 +74,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """Candidates of one run of frames, and their windows."""
+    """Candidates of one run of frames, and their windows.
+
+    `standing` are those of spots that shine all the time, `beads` their number.
+    """
 
     n_frames: int
     height: int
     width: int
     candidates: Candidates
     windows: Windows
+    standing: npt.NDArray[np.bool_]
+    beads: int
