@@ -28,6 +28,28 @@ def test_frames_of_a_height_are_counted(n, psf):
     assert frames_per_height(burst(n, rng, psf=psf)) == n
 
 
+@pytest.mark.parametrize("n", [2, 5, 6])
+@pytest.mark.parametrize(
+    ("dz_nm", "slices", "photons"), [(20.0, 51, 20_000.0), (50.0, 31, 5000.0)]
+)
+def test_small_steps_of_dim_beads_are_counted_too(n, dz_nm, slices, photons):
+    rng = np.random.default_rng(n)
+    stack = burst(n, rng, slices=slices, dz_nm=dz_nm, photons=photons)
+    assert frames_per_height(stack) == n
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.4])
+def test_uneven_steps_are_no_bursts(wrong):
+    """Every second step is smaller than the others."""
+    rng = np.random.default_rng(1)
+    fine = stack_of(
+        astigmatic(), TWO, rng, slices=201, dz_nm=10.0, shape=(47, 68), noise=False
+    )
+    at = np.arange(0, 200, 10)
+    at[1::2] -= int(10 * wrong)
+    assert frames_per_height(rng.poisson(fine[at])) == 1
+
+
 def test_noise_and_fine_steps_are_no_bursts():
     rng = np.random.default_rng(0)
     assert frames_per_height(rng.poisson(50, (24, 31, 43))) == 1
