@@ -77,3 +77,31 @@ def test_noise_and_nothing_are_no_pair():
     rng = np.random.default_rng(0)
     assert twin_distance_px(rng.normal(0, 1, (21, 31, 33))) == 0.0
     assert twin_distance_px(np.zeros((21, 31, 33))) == 0.0
+
+
+def test_light_that_was_evened_out_is_not_to_be_evened_out_again():
+    made = stack()
+    fading = made * np.linspace(2.0, 0.5, len(made))[:, None, None]
+    assert "or the beads bleach (--equal-light)" in warnings(fading)
+    said = warnings(fading, equal_light=True)
+    assert "was evened out, as asked" in said
+    assert "(--equal-light)" not in said
+
+
+def test_dim_beads_are_no_2d_psf():
+    """z is off because of noise: the advice is light, not another PSF."""
+    said = warnings(stack(photons=700.0, seed=2))
+    assert "heights are not reproduced well, as with beads that are dim" in said
+    assert "in 2D" not in said
+
+
+def test_pixels_from_0_to_1_are_fitted_like_counts():
+    made = stack()
+    settings = BeadSettings(50.0, 100.0)
+    counts = calibrate_beads([BeadStack(made)], settings)
+    scaled = calibrate_beads([BeadStack(made / np.float32(65535))], settings)
+    ranges = (one.calibration.z_range_nm for one in (scaled, counts))
+    np.testing.assert_allclose(*ranges, atol=0.1)
+    for name in ("refit_rmse_x_nm", "refit_rmse_z_nm", "refit_z_slope"):
+        quality = (one.calibration.quality[name] for one in (scaled, counts))
+        np.testing.assert_allclose(*quality, rtol=0.02)

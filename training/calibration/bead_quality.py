@@ -31,6 +31,7 @@ _FIT_HALF_PX = 24
 _FLOOR = 0.002
 _FEWEST_TO_SPLIT = 12
 _LARGEST_STEP_NM = 1000.0
+_FEWEST_COUNTS, _COUNTS = 50.0, 10_000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,6 +182,7 @@ def _fit_slices(
         lefts.append(np.full(len(chosen), x - half))
     stage_nm, bead_number = np.concatenate(stages), np.concatenate(of_bead)
     photons = np.concatenate(images)
+    photons = photons * _unit(photons)
     # A floor of noise: in stacks whose background was taken off, dark pixels are 0.
     peak = np.nanmax(photons, (1, 2), keepdims=True) if len(photons) else photons
     floor = np.broadcast_to(np.maximum(_FLOOR * peak, 1.0), photons.shape)
@@ -203,6 +205,15 @@ def _fit_slices(
         dy[good] * settings.pixel_size_nm,
         int((~good).sum()),
     )
+
+
+def _unit(photons: Floats) -> float:
+    """Factor that makes pixels without camera facts (0 to 1, say) look like counts.
+
+    Fits know a single photon; how bright slices are is of no interest here.
+    """
+    brightest = float(np.nanmax(photons, initial=0.0))
+    return 1.0 if not 0 < brightest < _FEWEST_COUNTS else _COUNTS / brightest
 
 
 def _cut(light: Floats, y: int, x: int, half: int) -> Floats:

@@ -38,6 +38,7 @@ _WORST_RESIDUAL = 0.25
 _WALK_NM = 25.0
 _LIGHT_CHANGE = 0.3
 _SLOPE_ERROR = 0.05
+_LEAST_SLOPE = 0.7
 _CUT_SHARE = 0.25
 _NOISE = 0.015
 
@@ -290,14 +291,14 @@ def _warnings(
     if not abs(slope - 1) < _SLOPE_ERROR:
         what = (
             "the PSF looks alike at different heights, so z cannot be told from it (or "
-            "the stack was scanned more than once: cut it)"
-            if not slope > 0.7
-            else "heights are not reproduced"
+            "the stack was scanned more than once: cut it); use it in 2D, or calibrate "
+            "an astigmatic or other 3D PSF"
+            if not slope > _LEAST_SLOPE
+            else "heights are not reproduced well, as with beads that are dim, few, or "
+            "not alike; use more or brighter ones, taller voxels (--smooth-z-nm), or "
+            "fewer slices around the focus"
         )
-        said.append(
-            f"fitted z changes by {slope:.2f} nm per nm of the stage: {what}; use it "
-            f"in 2D, or calibrate an astigmatic or other 3D PSF"
-        )
+        said.append(f"fitted z changes by {slope:.2f} nm per nm of the stage: {what}")
     if samples.placement.focus_from.endswith("is at the end)"):
         said.append(
             "the sharpest slice is at the end of the stack, so z = 0 is not the focus "
@@ -331,10 +332,16 @@ def _warnings(
         )
     change = samples.light_change
     if max(abs(value - 1) for value in change) > _LIGHT_CHANGE:
+        why = (
+            "was evened out, as asked: right for beads that bleach, wrong where light "
+            "leaves the window (--roi-px)"
+            if settings.equal_light
+            else "light leaves the window (--roi-px), or the beads bleach "
+            "(--equal-light)"
+        )
         said.append(
             f"the window holds {100 * change[0]:.0f} % of the light in focus at the "
-            f"first slice and {100 * change[1]:.0f} % at the last: light leaves the "
-            f"window (--roi-px), or the beads bleach (--equal-light)"
+            f"first slice and {100 * change[1]:.0f} % at the last: {why}"
         )
     twins = twin_distance_px(model.light) if len(model.beads) == 1 else 0.0
     if twins > 0:
