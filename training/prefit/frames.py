@@ -25,6 +25,9 @@ _RUN_PX = 3e7
 _RUN_FRAMES = (20, 200)
 FEWEST_FRAMES = 3
 _SATURATED_SHARE = 1e-3
+_ALWAYS, _FEW = 0.8, 0.02
+"""Pixels that are full in this share of the frames do not count, when they are few."""
+
 _BASELINE_SD = 1.0
 """The baseline is wrong when the median pixel is this many SD of the dark below 0."""
 
@@ -92,6 +95,10 @@ class PixelCheck:
         """
         self.seen += adu.size
         full = self._full(adu)
+        always = full.mean(0) > _ALWAYS
+        if always.mean() < _FEW:
+            # Hot pixels, and beads: they spoil no emitter but the one behind them.
+            full &= ~always
         self.saturated += int(np.count_nonzero(full))
         self.changed |= bool((adu[1:] != adu[:-1]).any())
         share = self.saturated / self.seen
