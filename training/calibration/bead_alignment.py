@@ -48,6 +48,19 @@ def moved(volume: Floats, shift: Floats) -> Floats:
     return result
 
 
+def _returned(left: Floats, shift: Floats) -> Floats:
+    """What is left on the slices of a bead, on those of the model.
+
+    Along z by the adjoint of `moved`: slices without data say nothing then. Moved back
+    they would count as equal to the model, and corrections at the end would grow.
+    """
+    spread = left
+    if shift[0]:
+        matrix = _shift_matrix(len(left), float(shift[0]))
+        spread = np.tensordot(matrix.T, left, axes=(1, 0))
+    return moved(spread, np.array([0.0, -shift[1], -shift[2]]))
+
+
 def _shift_matrix(size: int, step: float) -> Floats:
     """(size, size): samples of a line to its samples after a shift."""
     at = np.clip(np.arange(size) - step, 0, size - 1)
@@ -164,7 +177,7 @@ def average(
         for w, bead in zip(weight, beads, strict=True):
             drawn, target, valid = _meet(result, bead.light, bead.shift, None)
             left = np.where(valid[:, None, None], target / bead.amplitude - drawn, 0.0)
-            back = moved(left, -bead.shift)
+            back = _returned(left, bead.shift)
             seen = _covered(len(model), bead.light.shape[0], bead.shift[0])
             change += w * seen[:, None, None] * back
             total += w * seen
