@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blinkloop.errors import InputError
 from blinkloop.optics import Camera, GaussianPsf
 from blinkloop.schema import GaussianPsfSettings
 from blinkloop.training.prefit import measure
@@ -52,6 +53,17 @@ def test_beads_do_not_count_as_emitters():
     assert none.warnings == ()
     (said,) = beads.warnings
     assert said.startswith("3 spots shine in nearly all frames")
+
+
+def test_full_pixels_of_a_bead_do_not_refuse_the_movie():
+    rng = np.random.default_rng(5)
+    adu, _ = movie(START, 60, rng, size=(64, 90))
+    adu[:, 20:24, 30:33] = 65535
+    found = measure([adu], Camera(CAMERA))
+    np.testing.assert_allclose(found.photons.value, START.flux, rtol=0.1)
+    adu[::2, 40:44, 30:33] = 65535
+    with pytest.raises(InputError, match="saturated"):
+        measure([adu], Camera(CAMERA))
 
 
 def spots(frame, column, row, shape=(80, 110)):

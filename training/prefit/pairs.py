@@ -87,7 +87,7 @@ def count_pairs(
     hidden = float(((1 - ratio) * rings)[: near + 1].sum())
     least, most = math.pi * apart_px**2, math.pi * outer**2
     # Nothing is found within `apart_px`, whatever else comes together.
-    more = (same[at] - expected[at] + expected[0]) / max(spots, 1)
+    more = ((same - expected)[at] - (same - expected)[0]) / max(spots, 1)
     return Pairs(float(np.clip(hidden, least, most)), float(more))
 
 
