@@ -236,7 +236,8 @@ def _refuse_several(directory: TiffDirectory) -> None:
     if channels > 1:
         raise InputError(
             f"{name} has {channels} channels; split them and give the channel of the "
-            f"localizations (ImageJ: Image > Color > Split Channels)"
+            f"localizations (ImageJ: Image > Color > Split Channels); slices or frames "
+            f"that were saved as channels: Image > Hyperstacks > Re-order Hyperstack"
         )
     if ome.images > 1:
         raise InputError(
