@@ -180,7 +180,8 @@ class Overlap:
             self._place(*self._waiting.popleft()[1:])
         fine = self._fine_of(x, y)
         coarse = self._coarse_of(x, y)
-        if self._frames >= _FIRST and x.size:
+        # Frames without any detection place nothing: a dark start is no map yet.
+        if self._frames >= _FIRST and self._total > 0 and x.size:
             places = self._map.take(fine[:, None] + self._footprint)
             near, narrowly = (places @ self._kernels).T
             narrow = float(narrowly.sum())

@@ -211,6 +211,15 @@ def test_nothing_odd_breaks_it() -> None:
     estimator.update(found(4, odd, math.nan))
 
 
+def test_a_dark_start_is_no_map() -> None:
+    """The laser is off at first: frames without anything, then the first emitter."""
+    overlap, none = Overlap(1.0), np.zeros((0, 2))
+    for index in range(20):
+        overlap.take(index, ODD, *none.T)
+    overlap.take(20, ODD, *np.array([[50.0, 320.0]]).T)
+    assert overlap.factor(1.0) == 1.0
+
+
 def test_old_places_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(density_overlap, "_KEPT", 100)
     rng = np.random.default_rng(1)
