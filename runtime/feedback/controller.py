@@ -81,6 +81,7 @@ class FeedbackController:
             self._settling_frames = max(self._settling_frames, _LEARNING_FRAMES)
         self._floor = settings.floor
         self._lowest = math.log(self._floor)
+        self._grid = settings.resolution or 0.0
         self._highest = math.log(settings.max_power)
         self._most_up = settings.log_step(settings.max_step_up)
         self._most_down = settings.log_step(settings.max_step_down)
@@ -176,15 +177,23 @@ class FeedbackController:
             self._sample.restart(max(power, 0.0))
         elif math.isfinite(power):
             self._sample.command(max(power, 0.0))
-        step = self._settings.resolution
-        if step is not None and 0 <= self.power - power < step and power > 0:
-            return  # only rounded down: what was wished for goes on
+        # A step test compares powers: those that were there.
+        testing = self._test is not None and self._test.result is None
+        grid, short = 0.0 if testing else self._grid, self._asked - power
+        if power > 0 and (0 <= short < grid or 0 <= self.power - power < grid):
+            # Only rounded down: what was wished for goes on, and what is lacking is
+            # asked for next time, else the density would stay below by that.
+            self._owed = short if 0 <= short < grid else 0.0
+            self._given = power
+            return
         self._set(power)
 
     def _set(self, power: float) -> None:
         if not math.isfinite(power):
             return
         s = self._settings
+        self._asked = self._given = power
+        self._owed = 0.0
         # Half the floor: a laser that rounds the floor down is on all the same.
         self._off = s.min_power < self._floor and power < 0.5 * self._floor
         self._log_power = math.log(min(max(power, self._floor), s.max_power))
@@ -292,10 +301,12 @@ class FeedbackController:
             if error < 0:
                 return self._minimum(error, "off: too dense at the smallest power")
             self._off, self._log_power = False, lowest
-            return ControlDecision(self.power, error, False, "on at the power floor")
-        if abs(step) < s.deadband:
-            return ControlDecision(self.power, error, True, "hold: in the dead band")
+            return self._ask(error, "on at the power floor")
         reason = "up" if step > 0 else "down"
+        if abs(step) < s.deadband:
+            if not self._between_steps():
+                return ControlDecision(self.power, error, True, "hold: in the dead band")
+            reason = "between two steps of the laser"
         if step > self._most_up:
             step, reason = self._most_up, "up, slew limit"
         if step < -self._most_down:
@@ -309,7 +320,18 @@ class FeedbackController:
         elif wished < lowest:
             wished, reason = lowest, "at the power floor"
         self._log_power = wished
-        return ControlDecision(self.power, error, False, reason)
+        return self._ask(error, reason)
+
+    def _between_steps(self) -> bool:
+        """Whether the laser cannot be at the power wished for; it takes turns."""
+        return self._grid > 0 and (
+            abs(self._given - self.power) > self._settings.deadband * self.power
+        )
+
+    def _ask(self, error: float, reason: str) -> ControlDecision:
+        """For the power wished, and what rounding took from the last."""
+        self._asked = min(self.power + self._owed, self._settings.max_power)
+        return ControlDecision(self._asked, error, False, reason)
 
     def _minimum(self, error: float, reason: str) -> ControlDecision:
         self._set(self._settings.min_power)

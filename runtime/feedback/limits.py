@@ -100,13 +100,15 @@ class LaserLimits(BaseModel):
         return self._on_grid(min(max(number, self.min_value), self.max_value))
 
     def allow(self, value: object, last: float) -> float:
-        """`clamp`, then at most the step upwards from the `last` value applied."""
+        """`clamp`, then at most the factor (or one step) above the `last` value."""
         allowed = self.clamp(value)
         if self.max_step_up_factor is None:
             return allowed
         floor = self.max_value / 100.0 if self.step_floor is None else self.step_floor
         start = max(last, floor, self.min_value)
-        return self._on_grid(min(allowed, start * self.max_step_up_factor))
+        # The next step of a coarse laser is the least that can be asked of it.
+        highest = max(start * self.max_step_up_factor, last + (self.resolution or 0.0))
+        return self._on_grid(min(allowed, highest))
 
     def matches(self, written: float, read: float) -> bool:
         """True when the laser reports what was written."""

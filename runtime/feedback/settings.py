@@ -43,7 +43,7 @@ class ControllerSettings(BaseModel):
         gt=0,
         allow_inf_nan=False,
         description="Step of the laser's values (1 for whole pulses); what rounding "
-        "takes away is kept, so that small pulses can grow.",
+        "takes away is added to the next command: the steps on either side take turns.",
     )
     update_frames: int = Field(
         10,
@@ -148,13 +148,18 @@ class ControllerSettings(BaseModel):
                 f"power_floor {self.power_floor:g} must be below max_power "
                 f"{self.max_power:g}"
             )
+        if self.resolution is not None and self.resolution >= self.max_power:
+            raise ValueError(
+                f"resolution {self.resolution:g} must be below max_power "
+                f"{self.max_power:g}: nothing but off could be commanded"
+            )
         return self
 
     @property
     def floor(self) -> float:
-        """Smallest power above off."""
+        """Smallest power above off: less than a step would be rounded down to off."""
         floor = self.power_floor or self.max_power / 1000.0
-        return max(floor, self.min_power)
+        return max(floor, self.min_power, self.resolution or 0.0)
 
     def time_constant_frames(self, delay_frames: int) -> float:
         """Of the closed loop at that delay."""

@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from feedback_doubles import ClockDouble, LaserDouble, estimate, result
 from numpy.testing import assert_allclose
+from pydantic import ValidationError
 from test_feedback_loop import loop_of
 
-from blinkloop.runtime.feedback import ControllerSettings, FeedbackController
+from blinkloop.runtime.feedback import (
+    ControllerSettings,
+    FeedbackController,
+    LaserLimits,
+)
 
 
 def controller_of(**more: object) -> FeedbackController:
@@ -65,6 +70,37 @@ def test_integer_pulses_are_reached_and_left() -> None:
     assert powers[-1] == 0.0
     controller.applied(400.0)  # set by a person: that is where it goes on
     assert_allclose(controller.power, 400.0)
+
+
+@pytest.mark.parametrize("right", [1.7, 4.4, 50.4])
+@pytest.mark.parametrize("start", [0.0, 1.0, 80.0])
+def test_whole_steps_take_turns_around_the_right_power(
+    right: float, start: float
+) -> None:
+    """Nothing but whole per cent: the mean is right, from off and from above."""
+    controller = controller_of(
+        start_power=start, max_power=100.0, resolution=1.0, max_step_up=None
+    )
+    limits = LaserLimits(max_value=100.0, resolution=1.0)
+    laser = limits.clamp(controller.power)
+    controller.applied(laser)
+    powers = []
+    for frame in range(120 * 25):
+        seen = estimate(max(0.5 * laser / right, 1e-3), index=frame)
+        decision = controller.update(seen)
+        if decision is None:
+            continue
+        if not decision.hold:
+            laser = limits.allow(decision.power, laser)
+            controller.applied(laser)
+        powers.append(laser)
+    assert_allclose(np.mean(powers[-60:]), right, rtol=0.02)
+    assert_allclose(powers[-60:], right, atol=1.0)
+
+
+def test_steps_larger_than_the_range_are_refused() -> None:
+    with pytest.raises(ValidationError, match="nothing but off"):
+        controller_of(resolution=10.0)
 
 
 def test_crowding_is_held_instead_of_the_mean() -> None:

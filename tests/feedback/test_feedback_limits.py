@@ -17,6 +17,14 @@ def test_values_are_rounded_down_to_the_grid() -> None:
     assert limits.clamp(0.0) == 0.25
 
 
+def test_a_coarse_laser_may_always_take_one_step() -> None:
+    """Else 0 .. 5 in steps of 1 would stay dark: twice 0.05 is rounded down to 0."""
+    limits = LaserLimits(max_value=5.0, resolution=1.0)
+    assert_allclose([limits.allow(5.0, v) for v in (0.0, 1.0, 2.0)], [1.0, 2.0, 4.0])
+    slower = LaserLimits(max_value=5.0, resolution=1.0, max_step_up_factor=1.2)
+    assert_allclose([slower.allow(9.0, v) for v in (0.0, 1.0, 5.0)], [1.0, 2.0, 5.0])
+
+
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
