@@ -27,6 +27,7 @@ from blinkloop.runtime.feedback.gains import GainFilters
 from blinkloop.runtime.feedback.sample import Sample
 from blinkloop.runtime.feedback.settings import SLEW_FRAMES, ControllerSettings
 from blinkloop.runtime.feedback.tuning import StepTest, TunedGains
+from blinkloop.runtime.feedback.vanished import Vanished
 
 __all__ = ["ControlDecision", "ControllerSettings", "FeedbackController"]
 
@@ -87,6 +88,7 @@ class FeedbackController:
         self._most_down = settings.log_step(settings.max_step_down)
         self._judged = math.log(_NEGATIVE_SHARE * settings.max_power)
         self._crowding = settings.estimator == "crowding"
+        self._vanished = Vanished(settings.update_frames)
         self._sample = Sample(
             settings.on_time_frames,
             settings.delays_frames,
@@ -151,6 +153,7 @@ class FeedbackController:
         self._updates_at_max = 0
         self._frames = self._seen = 0
         self._sd = 0.0
+        self._vanished.reset()
         self._past: deque[tuple[float, DensityEstimate]] = deque(
             maxlen=math.ceil(_NEGATIVE_FRAMES / s.update_frames)
         )
@@ -163,6 +166,7 @@ class FeedbackController:
             raise ValueError(f"target must be finite and >= 0, got {target_per_um2!r}")
         self._target = float(target_per_um2)
         self._past.clear()
+        self._vanished.reset()
 
     def set_on_time(self, frames: float) -> None:
         """The emitters stay on for so long; it was learned from them."""
@@ -234,6 +238,9 @@ class FeedbackController:
             return self._tune(self._test, estimate)
         density = max(self.density(estimate), s.lowest_ratio * self._target)
         error = math.log(self._target / density)
+        if not self._off and self._vanished.take(error, self._log_power):
+            # Nothing is learned of the sample: it is not what has changed.
+            return self._wait_for_them(error)
         if s.stop_on_negative_response and self._responds_negatively(estimate):
             self._trip = "negative response"
             return self._minimum(
@@ -305,7 +312,8 @@ class FeedbackController:
         reason = "up" if step > 0 else "down"
         if abs(step) < s.deadband:
             if not self._between_steps():
-                return ControlDecision(self.power, error, True, "hold: in the dead band")
+                reason = "hold: in the dead band"
+                return ControlDecision(self.power, error, True, reason)
             reason = "between two steps of the laser"
         if step > self._most_up:
             step, reason = self._most_up, "up, slew limit"
@@ -321,6 +329,15 @@ class FeedbackController:
             wished, reason = lowest, "at the power floor"
         self._log_power = wished
         return self._ask(error, reason)
+
+    def _wait_for_them(self, error: float) -> ControlDecision:
+        """At the power that was right before they went, no higher."""
+        step = min(self._vanished.log_power - self._log_power, self._most_up)
+        if abs(step) < self._settings.deadband and not self._between_steps():
+            reason = "hold: emitters gone at once (focus, shutter, light?)"
+            return ControlDecision(self.power, error, True, reason)
+        self._log_power += max(step, -self._most_down)
+        return self._ask(error, "emitters gone at once: at the power before")
 
     def _between_steps(self) -> bool:
         """Whether the laser cannot be at the power wished for; it takes turns."""

@@ -103,6 +103,45 @@ def test_steps_larger_than_the_range_are_refused() -> None:
         controller_of(resolution=10.0)
 
 
+def held_then(densities: list[float], **more: object) -> list[float]:
+    """Powers at those densities, after 400 frames on the target at a power of 10."""
+    more = {"max_power": 1000.0, "update_frames": 10, **more}
+    controller = controller_of(**more)
+    updates(controller, [0.5] * 40)
+    assert_allclose(controller.power, 10.0)
+    powers = []
+    for density in densities:
+        updates(controller, [density])
+        powers.append(controller.power)
+    return powers
+
+
+def test_emitters_gone_at_once_do_not_drive_the_laser() -> None:
+    """Out of focus for 3 s at 100 frames/s, and back."""
+    powers = held_then([0.2] + [0.0] * 30 + [0.5] * 10)
+    assert powers[0] < 12.0  # not gone yet: the slew limit of one update
+    assert_allclose(powers[1:31], 10.0)
+    assert max(powers[31:]) < 10.5
+    # Another place with a fifth of the emitters is followed.
+    assert_allclose(held_then([0.1] * 10)[-1], 50.0, rtol=0.02)
+
+
+def test_emitters_gone_at_once_are_waited_for_at_the_power_before() -> None:
+    """It had been turned down a moment ago: that may have been the reason."""
+    powers = held_then([0.9] + [0.0] * 30)
+    assert powers[0] < 7.0
+    assert_allclose(powers[-1], 10.0, rtol=0.02)
+    assert max(powers) < 10.2
+
+
+def test_emitters_that_fade_by_themselves_do_not_stop_the_laser() -> None:
+    """On since before the run; the right power is a hundred times that of the start."""
+    controller = controller_of(max_power=1000.0, start_power=1.0, update_frames=10)
+    densities = [5.0 * math.exp(-i / 4) for i in range(80)]
+    updates(controller, densities)
+    assert_allclose(controller.power, 1000.0)
+
+
 def test_crowding_is_held_instead_of_the_mean() -> None:
     blocks = np.full((8, 8), 0.1)
     blocks[2, 5] = 1.28  # 2 per um2 in one block of 0.64 um2
