@@ -114,6 +114,7 @@ def command(
             update_frames=update_frames,
             estimator=estimator,
             region=region,
+            field_px=opened.height * opened.width,
         )
         pixel_nm = session.model.card.pixel_size_nm
         emitters = None if truth is None else read_truth(truth, pixel_nm)

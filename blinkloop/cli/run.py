@@ -224,6 +224,7 @@ def command(
         deadman=_deadman(core, laser, config, safe_power, folder / "deadman.log")
         if mode == "control" and laser is not None
         else None,
+        field_px=source.roi.height * source.roi.width,
     )
     say(session, [])
     tap = PixelTap(source)
