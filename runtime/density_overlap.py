@@ -26,6 +26,10 @@ of the truth asks). The same for emitters spread evenly over the neighbourhood (
 is what the network allows for; the count is multiplied by the ratio of the two, never
 by less than 1: a laser is never driven higher by this.
 
+A fiducial bead is found in every frame, too, and hides nothing but itself. Where there
+is exactly one in (nearly) all frames it is taken for one and counts as it is. (More than
+three emitters on at a time in one spot look the same; there nothing tells how many.)
+
 Design notes
 ------------
 Places are told by detections alone, as a share: neither the density of the moment nor
@@ -61,6 +65,10 @@ _NEIGHBOURHOOD_PX = 8
 _LAG_ON_TIMES = 5.0
 _KEPT = 1000
 """Frames in the map after which the older ones count half."""
+_FIXED = 0.05
+"""A fixed spot may lack, or have too many, in so many of the frames."""
+_SPOT_BINS = 2
+"""To either side: the same spot, whatever its localizations scatter by."""
 _FIRST = 5
 """Frames in the map before it says anything."""
 _MOST_DETECTIONS = 100
@@ -135,7 +143,9 @@ class Overlap:
         step = np.arange(-reach, reach + 1)
         d2 = step[:, None] ** 2 + step[None, :] ** 2
         wide = np.exp(-d2 / (2 * (overlap_px * _BINS_PER_PX) ** 2)).ravel()
-        self._kernels = np.stack([wide, wide**2], 1)  # exp(-d^2 / 2 w^2) and narrower
+        spot = (np.abs(step) <= _SPOT_BINS).astype(np.float64)
+        # exp(-d^2 / 2 w^2) and narrower; the spot itself
+        self._kernels = np.stack([wide, wide**2, np.outer(spot, spot).ravel()], 1)
         self._hidden_px = float(wide.sum()) / _BINS_PER_PX**2
         self._reach, self._steps = reach, step
         self._roi: Roi | None = None
@@ -154,6 +164,7 @@ class Overlap:
         self._frames = self._total = 0.0
         self._near = self._near_squared = self._narrow = 0.0
         self._around = self._tests = 0.0
+        self._fixed = self._looked = 0.0
 
     def take(self, index: int, roi: Roi, x_px: _Floats, y_px: _Floats) -> None:
         """Detections of a frame, in pixels of the chip.
@@ -174,26 +185,34 @@ class Overlap:
             self._start(roi)
         self._last = index
         x, y = on_image(roi, x_px, y_px)
-        some = spread_over(x.size, _MOST_DETECTIONS)
-        x, y = x[some], y[some]
         while self._waiting and self._waiting[0][0] <= index - self._lag:
             self._place(*self._waiting.popleft()[1:])
-        fine = self._fine_of(x, y)
-        coarse = self._coarse_of(x, y)
+        fine, coarse = self._fine_of(x, y), self._coarse_of(x, y)
         # Frames without any detection place nothing: a dark start is no map yet.
         if self._frames >= _FIRST and self._total > 0 and x.size:
-            places = self._map.take(fine[:, None] + self._footprint)
-            near, narrowly = (places @ self._kernels).T
-            narrow = float(narrowly.sum())
-            self._near += float(near.sum())
-            self._narrow += narrow
-            # Less its own terms a square holds no noise of the map: they are the sum
-            # of the kernel's squares, which is the narrow kernel (a halved map has less
-            # of them, but then they no longer matter).
-            self._near_squared += (float(near @ near) - narrow) / self._total
-            self._around += float(self._coarse.take(coarse).sum())
-            self._tests += x.size * self._total
+            self._compare(fine, coarse)
         self._waiting.append((index, fine, coarse))
+
+    def _compare(self, fine: _Ints, coarse: _Ints) -> None:
+        """How many others are found where these are."""
+        some = spread_over(fine.size, _MOST_DETECTIONS)
+        share = fine[some].size / fine.size
+        fine, coarse = fine[some], coarse[some]
+        places = self._map.take(fine[:, None] + self._footprint) @ self._kernels
+        once = places[:, 2] <= (1 + _FIXED) * self._frames
+        fixed = once & (self._met.take(fine) >= (1 - _FIXED) * self._frames)
+        self._fixed += float(np.count_nonzero(fixed)) / share
+        self._looked += 1.0
+        near, narrowly, _ = places[~fixed].T
+        narrow = float(narrowly.sum())
+        self._near += float(near.sum())
+        self._narrow += narrow
+        # Less its own terms a square holds no noise of the map: they are the sum of
+        # the kernel's squares, which is the narrow kernel (a halved map has less of
+        # them, but then they no longer matter).
+        self._near_squared += (float(near @ near) - narrow) / self._total
+        self._around += float(self._coarse.take(coarse[~fixed]).sum())
+        self._tests += near.size * self._total
 
     def factor(self, count: float) -> float:
         """Emitters per emitter counted; at least 1, at most 2.
@@ -210,7 +229,8 @@ class Overlap:
         variance = max(self._near_squared * per_test * count - near**2, 0.0)
         together = _together(self._narrow, self._near)
         ratio = _mean_piled_up(near, variance, together) / piled_up(around, _EVEN)
-        return min(max(ratio, 1.0), _LARGEST_FACTOR)
+        blinking = max(1.0 - self._fixed / self._looked / count, 0.0)
+        return 1.0 + blinking * (min(max(ratio, 1.0), _LARGEST_FACTOR) - 1.0)
 
     def _start(self, roi: Roi) -> None:
         self.reset()
@@ -222,6 +242,10 @@ class Overlap:
         self._map = np.zeros((height + 2 * r) * self._width)
         around = self._steps[:, None] * self._width + self._steps[None, :]
         self._footprint = around.ravel()
+        # Frames in which something was found in the spot, however often.
+        self._met = np.zeros(self._map.size)
+        spot = np.abs(self._steps) <= _SPOT_BINS
+        self._spot = around[spot][:, spot].ravel()
         size = _NEIGHBOURHOOD_PX
         rows, columns = -(-roi.height // size), -(-roi.width // size)
         self._columns = columns + 2
@@ -253,7 +277,10 @@ class Overlap:
             self._near, self._narrow = 0.25 * self._near, 0.25 * self._narrow
             self._near_squared *= 0.25
             self._around, self._tests = 0.25 * self._around, 0.25 * self._tests
+            self._met *= 0.5
+            self._fixed, self._looked = 0.5 * self._fixed, 0.5 * self._looked
         np.add.at(self._map, fine, 1.0)
+        self._met[fine[:, None] + self._spot] += 1.0  # once, if several are there
         # Divided by the area where it is looked up, so that nine sums are a density.
         np.add.at(
             self._coarse,

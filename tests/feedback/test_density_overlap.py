@@ -211,6 +211,41 @@ def test_nothing_odd_breaks_it() -> None:
     estimator.update(found(4, odd, math.nan))
 
 
+@pytest.mark.parametrize("per_frame", [6, 30, 200])
+def test_beads_hide_nobody(per_frame: int) -> None:
+    """Fiducials: always on, in one place each, found once per frame, at times not."""
+    rng = np.random.default_rng(per_frame)
+    roi = Roi(40, 7, 160, 120)
+    beads = even(8, rng, roi)
+    frames = []
+    for _ in range(300):
+        here = beads[rng.random(8) < 0.99] + rng.normal(0, 0.15, (8, 2))[0]
+        frames.append(np.concatenate([even(rng.poisson(per_frame), rng, roi), here]))
+    assert 1.0 <= factor_after(frames, roi) < 1.025
+
+
+def test_beads_among_clusters_count_once() -> None:
+    """What the clusters hide is put back as without the beads."""
+    rng = np.random.default_rng(6)
+    x, y = np.meshgrid(np.arange(6) * 26.0 + 12, np.arange(4) * 30.0 + 12)
+    places = np.stack([x.ravel(), y.ravel()], 1)
+    beads, roi = (
+        np.array([[25.0, 27.0], [77.0, 57.0], [129.0, 87.0]]),
+        Roi(0, 0, 160, 120),
+    )
+    alone, both = Overlap(1.0), Overlap(1.0)
+    for index in range(600):
+        on = rng.random(len(places)) < 0.63
+        xy = places[on] + rng.normal(0, 0.1, (on.sum(), 2))
+        alone.take(index, roi, *xy.T)
+        both.take(index, roi, *np.concatenate([xy, beads]).T)
+    count = 0.63 * len(places)
+    assert alone.factor(count) > 1.3
+    assert_allclose(
+        (count + 3) * both.factor(count + 3), count * alone.factor(count) + 3, rtol=0.02
+    )
+
+
 def test_a_dark_start_is_no_map() -> None:
     """The laser is off at first: frames without anything, then the first emitter."""
     overlap, none = Overlap(1.0), np.zeros((0, 2))
