@@ -27,8 +27,8 @@ is what the network allows for; the count is multiplied by the ratio of the two,
 by less than 1: a laser is never driven higher by this.
 
 A fiducial bead is found in every frame, too, and hides nothing but itself. Where there
-is exactly one in (nearly) all frames it is taken for one and counts as it is. (More than
-three emitters on at a time in one spot look the same; there nothing tells how many.)
+is exactly one in (nearly) all frames it is taken for one and counts as it is. (More
+than three emitters on at a time in one spot look the same: nothing tells how many.)
 
 Design notes
 ------------
