@@ -267,6 +267,7 @@ class FeedbackController:
             estimate.n_frames,
             0.1 * self._floor,
             1.0 if self.tuned is None else self.tuned.scale,
+            estimate.smoothed_sd_per_um2 / density,
         )
 
     def _move(self) -> float:
@@ -276,7 +277,7 @@ class FeedbackController:
         no further than the largest gain that is still credible allows.
         """
         gain, doubt, largest = self._sample.log_gain_ahead()
-        move = math.log(self._target) - gain - self._log_power
+        move = self._sample.move(math.log(self._target), gain, self._log_power)
         less = max(doubt - _DOUBT, 0.0)
         if move > 0:
             # What noise alone makes of the difference does not count.

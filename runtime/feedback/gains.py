@@ -120,6 +120,12 @@ class GainFilters:
         self._values, self._drifts, self._taken = values, drifts, counts
         return surprises
 
+    def shift(self, by: Sequence[float]) -> None:
+        """Each is now so much larger: the power explains it."""
+        self._values = [
+            value + more for value, more in zip(self._values, by, strict=True)
+        ]
+
     def updates(self, frames: float) -> float:
         """How many drifts an answer that comes so late lies ahead.
 

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import mul
+from operator import mul, sub
 
 from blinkloop.runtime.feedback.gains import GainFilters
 from blinkloop.runtime.feedback.plant import PlantModel
+from blinkloop.runtime.feedback.steepness import Steepness
 
 __all__ = ["Sample"]
 
@@ -67,20 +68,23 @@ class Sample:
         # What `take` compares with; the moment and the span they were worked out for.
         self._told_for: tuple[int, int] | None = None
         self._least, self._logs = 0.0, [0.0]
+        self._logs_before: list[float] = []
+        self._steepness = Steepness()
         self.known = False
         """True once a density was taken."""
 
     @property
     def delay_frames(self) -> int:
         """The most likely delay."""
-        scores = self._scores()
-        return self._delays[scores.index(max(scores))]
+        return self._delays[self._best()]
 
     def reset(self, power: float) -> None:
         """Nothing is known of gain and delay; it has long been under this power."""
         self.known = False
         self._evidence = [0.0] * len(self._delays)
         self._filters.reset()
+        self._logs_before = []
+        self._steepness.reset()
         self.restart(power)
 
     def restart(self, power: float) -> None:
@@ -115,7 +119,13 @@ class Sample:
         self._logs = [math.log(level) for level in levels] if least > 0 else []
 
     def take(
-        self, density: float, sd: float, n_frames: int, least: float, scale: float
+        self,
+        density: float,
+        sd: float,
+        n_frames: int,
+        least: float,
+        scale: float,
+        doubt: float | None = None,
     ) -> None:
         """A density and what it says.
 
@@ -130,6 +140,9 @@ class Sample:
             learned from them.
         scale
             Factor for the filters' gain.
+        doubt
+            SD relative to this very density, by default `sd`: the logarithm of next to
+            none says next to nothing.
         """
         self._tell(n_frames)
         if not self._logs or self._least < least:
@@ -138,7 +151,17 @@ class Sample:
         value = math.log(density) + 0.5 * sd**2
         self.known = True
         most = _LARGEST_SURPRISE * max(sd, 1e-6)
+        steep, best = self._steepness, 0
+        excess, moves = steep.value - 1.0, list(map(sub, self._logs, self._logs_before))
+        if moves:
+            best = self._best()
+            if excess > 0:
+                self._filters.shift([excess * move for move in moves])
         surprises = self._filters.take([value - log for log in self._logs], sd, scale)
+        if moves:
+            more = surprises[best] + excess * moves[best]
+            steep.take(moves[best], more, sd if doubt is None else doubt)
+        self._logs_before = self._logs
         # Halved squares of surprises in SD.
         worst, weight = most * most, 0.5 / max(sd, 1e-6) ** 2
         self._evidence = [
@@ -164,6 +187,22 @@ class Sample:
             [gain for gain, score in zip(gains, scores, strict=True) if score >= least]
         )
         return mean, math.sqrt(sum(map(mul, weights, squares)) / total), largest
+
+    def move(self, log_target: float, gain: float, log_power: float) -> float:
+        """Change of ln power that gives the target, at that ln gain ahead.
+
+        The gain is that of the power seen; what the power has done since and will do
+        counts by the steepness.
+        """
+        move, steep = log_target - gain - log_power, self._steepness.value
+        if steep > 1.0 and self._logs_before:
+            since = log_power - self._logs_before[self._best()]
+            move = (move - (steep - 1.0) * since) / steep
+        return move
+
+    def _best(self) -> int:
+        scores = self._scores()
+        return scores.index(max(scores))
 
     def _scores(self) -> list[float]:
         """Of each delay: the larger, the likelier."""

@@ -65,9 +65,9 @@ class Vanished:
         log_power
             Applied now.
         """
-        if self.gone:
-            self.gone = error > _GONE
-            return self.gone
+        if self.gone and error > _GONE:
+            return True
+        self.gone = False
         seen = -_NEAR < error < _NEAR
         held = self._near >= self._held and bool(self._powers)
         if held and error > _GONE and self._since < self._held / 2:
@@ -75,11 +75,10 @@ class Vanished:
             return True
         # Few emitters: some of their densities are off by more than 2, their mean not.
         self._mean += self._share * (error - self._mean)
-        if seen:
-            self._since = 0
+        self._since = 0 if seen else self._since + 1
+        if error < _GONE:
+            # Of any density: what a command did is seen a while after it.
             self._powers.append(log_power)
-        else:
-            self._since += 1
         if -_NEAR < self._mean < _NEAR:
             self._near += 1
         elif self._since >= self._held / 2:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from feedback_doubles import ClockDouble, LaserDouble, estimate, result
 from numpy.testing import assert_allclose
@@ -132,6 +134,37 @@ def test_emitters_gone_at_once_are_waited_for_at_the_power_before() -> None:
     assert powers[0] < 7.0
     assert_allclose(powers[-1], 10.0, rtol=0.02)
     assert max(powers) < 10.2
+
+
+def past_a_threshold(right: float, updates_: int, **more: object) -> npt.NDArray[Any]:
+    """Densities with a laser that gives no light below 5, in proportion above it."""
+    rng = np.random.default_rng(0)
+    more = {"max_power": 100.0, "start_power": 0.95 * right, **more}
+    controller = controller_of(update_frames=10, **more)
+    densities, power = [], controller.power
+    for k in range(updates_):
+        light = max(controller.power, 5.0) - 5.0, max(power, 5.0) - 5.0
+        power = controller.power
+        mean = 0.5 * (0.7 * light[0] + 0.3 * light[1]) / (right - 5.0)
+        densities.append(mean * rng.gamma(180, 1 / 180))
+        seen = estimate(densities[-1], sd=max(0.075 * densities[-1], 0.002), index=k)
+        while controller.update(seen) is None:
+            pass
+    return np.array(densities)
+
+
+@pytest.mark.parametrize("right", [5.5, 6.0, 10.0])
+def test_just_past_a_threshold_it_does_not_ring(right: float) -> None:
+    """One per cent of power is 11, 6 and 2 % of light: the margins bear 3 to 4."""
+    densities = past_a_threshold(right, 300)[50:]
+    assert_allclose(densities.mean(), 0.5, rtol=0.03)
+    assert_allclose(densities.std(), 0.0, atol=0.08)
+
+
+def test_a_threshold_is_no_place_to_stay_dark() -> None:
+    """Emitters gone and back again and again: the laser is never left below it."""
+    densities = past_a_threshold(5.1, 600)
+    assert densities[-300:].mean() > 0.25
 
 
 def test_emitters_that_fade_by_themselves_do_not_stop_the_laser() -> None:
