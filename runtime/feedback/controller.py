@@ -83,6 +83,8 @@ class FeedbackController:
         self._floor = settings.floor
         self._lowest = math.log(self._floor)
         self._grid = settings.resolution or 0.0
+        # Of the last command: asked for, given, and what rounding still owes.
+        self._asked = self._given = self._owed = 0.0
         self._highest = math.log(settings.max_power)
         self._most_up = settings.log_step(settings.max_step_up)
         self._most_down = settings.log_step(settings.max_step_down)
