@@ -53,8 +53,8 @@ def test_killed_runs_leave_the_laser_dark_within_a_second(micro_manager, run) ->
         # A new one each time: the killed run's acquisition goes on in the old one, and
         # would take a processor from those after it.
         mm = micro_manager()
-        # More than this camera's noise is taken for: the run has no reason of its own to
-        # switch the laser off, however long it is watched.
+        # More than this camera's noise is taken for: the run has no reason of its own
+        # to switch the laser off, however long it is watched.
         one = run(*through(mm), *CONTROL, "--target", 20)
         frames = one.folder / "localizations.zarr" / "frames" / "index" / "c"
         assert wait_for(frames.is_dir), one.end()
