@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from blinkloop.export import export_onnx
-from blinkloop.export.three_frames import ThreeFrames
+from blinkloop.export.three_frames import ThreeFrames, triples
 from blinkloop.export.weights import make_network, read_model_weights
 from blinkloop.runtime import create_backend, make_camera_maps, read_model
 from blinkloop.runtime.benchmarking import Case, make_frames
@@ -61,12 +61,9 @@ def detect(
     network: TwoStageNetwork, card: ModelCard, frames: Frames, wanted: float
 ) -> None:
     """Set the bias of p until a network detects so many emitters per frame (mean)."""
-    photons = torch.from_numpy(frames) - card.camera.baseline_adu
-    photons = photons * card.camera.e_per_adu - card.scaling.input_offset_photons
-    scaled = photons / card.scaling.input_scale_photons
-    stacks = torch.stack([scaled[:-2], scaled[1:-1], scaled[2:]], 1)
+    scaled = ThreeFrames(network, card).scaled(triples(torch.from_numpy(frames)))
     with torch.inference_mode():
-        logit = network.heads_of(stacks)[0][:, 0]
+        logit = network.heads_of(scaled)[0][:, 0]
         low, high = -100.0, 100.0
         for _ in range(40):
             bias = (low + high) / 2

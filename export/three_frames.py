@@ -57,10 +57,7 @@ class ThreeFrames(nn.Module):
         """As the streaming graph, without the memory."""
         height, width = frames.shape[2], frames.shape[3]
         multiple = self.card.architecture.size_multiple
-        scaling = self.card.scaling
-        photons = (frames - self.offset_adu) * self.photons_per_adu
-        scaled = photons - scaling.input_offset_photons
-        scaled = scaled / scaling.input_scale_photons
+        scaled = self.scaled(frames)
         scaled = F.pad(scaled, (0, -width % multiple, 0, -height % multiple))
         maps = self.network(scaled)[:, :, :height, :width] * self.scale
         p = maps[:, 0]
@@ -69,3 +66,10 @@ class ThreeFrames(nn.Module):
             maps, scores, self.card.detection.max_detections
         )
         return table, counts, p.sum((1, 2)), count_variance(p)
+
+    def scaled(self, frames: Tensor) -> Tensor:
+        """ADU -> network input."""
+        scaling = self.card.scaling
+        photons = (frames - self.offset_adu) * self.photons_per_adu
+        above: Tensor = photons - scaling.input_offset_photons
+        return above / scaling.input_scale_photons

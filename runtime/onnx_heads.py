@@ -30,6 +30,7 @@ from blinkloop.runtime.onnx_message import (
     GRAPH_INITIALIZER,
     GRAPH_NODE,
     GRAPH_OUTPUT,
+    VALUE_NAME,
     Field,
     Node,
     fields,
@@ -39,6 +40,7 @@ from blinkloop.runtime.onnx_message import (
     node_of,
     tensor_of,
     with_graph,
+    without_unread,
 )
 
 __all__ = ["heads_at_detections"]
@@ -50,7 +52,6 @@ _BETWEEN = ("Relu", "Elu", *_STEPS)
 """Operators that treat every value alike, wherever it is."""
 _ROWS = 16
 """Rows are computed by so many: OpenVINO prepares anew for every number it meets."""
-_VALUE_NAME = 1
 _INT32 = 6
 
 
@@ -111,11 +112,11 @@ def _changed(graph: memoryview) -> bytes | None:
     parts = list(fields(graph))
     nodes = {id(p): node_of(p.value) for p in parts if p.number == GRAPH_NODE}
     outputs = {
-        first_text(p.value, _VALUE_NAME) for p in parts if p.number == GRAPH_OUTPUT
+        first_text(p.value, VALUE_NAME) for p in parts if p.number == GRAPH_OUTPUT
     }
     order = list(nodes.values())
     heads = _heads(order, outputs)
-    if not heads or any(node.holds_graph for node in order):
+    if not heads:
         return None
     gone = {head.pick.outputs[0] for head in heads}
     first = next(i for i, node in enumerate(order) if gone & set(node.outputs))
@@ -134,7 +135,7 @@ def _changed(graph: memoryview) -> bytes | None:
             kept += [made.field() for made in new.nodes]
         if node is None or not gone & set(node.outputs):
             kept.append(part.whole)
-    return _without_unread(b"".join(kept))
+    return without_unread(list(fields(b"".join(kept))))
 
 
 def _heads(order: Sequence[Node], outputs: set[str]) -> list[_Head]:
@@ -371,20 +372,3 @@ def _applied(convolution: Node, value: str, new: _Nodes) -> str:
 
 def _column(value: str, new: _Nodes) -> str:
     return new.add("Reshape", value, new.whole(-1, 1))
-
-
-def _without_unread(graph: bytes) -> bytes:
-    """Without the nodes that nothing reads any more."""
-    parts = list(fields(graph))
-    needed = {
-        first_text(p.value, _VALUE_NAME) for p in parts if p.number == GRAPH_OUTPUT
-    }
-    kept: list[bytes | memoryview] = []
-    for part in reversed(parts):
-        if part.number == GRAPH_NODE:
-            node = node_of(part.value)
-            if not needed.intersection(node.outputs):
-                continue
-            needed.update(node.inputs)
-        kept.append(part.whole)
-    return b"".join(reversed(kept))

@@ -31,6 +31,7 @@ __all__ = [
     "GRAPH_INITIALIZER",
     "GRAPH_NODE",
     "GRAPH_OUTPUT",
+    "VALUE_NAME",
     "Field",
     "Node",
     "encode_field",
@@ -41,9 +42,12 @@ __all__ = [
     "node_of",
     "tensor_of",
     "with_graph",
+    "without_unread",
 ]
 
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_OUTPUT = 1, 5, 12
+VALUE_NAME = 1
+"""Of an output of a graph."""
 _MODEL_GRAPH = 7
 _INPUT, _OUTPUT, _NAME, _OPERATOR, _ATTRIBUTE, _DOMAIN = 1, 2, 3, 4, 5, 7
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_INTS, _ATTRIBUTE_TYPE = 1, 3, 8, 20
@@ -256,3 +260,33 @@ def initializer(name: str, array: npt.NDArray[np.float32 | np.int64]) -> bytes:
     little = array.astype(array.dtype.newbyteorder("<"))
     parts.append(encode_field(_RAW_DATA, little.tobytes()))
     return encode_field(GRAPH_INITIALIZER, b"".join(parts))
+
+
+def without_unread(graph: Sequence[Field]) -> bytes | None:
+    """A graph without the nodes that no output needs.
+
+    Parameters
+    ----------
+    graph
+        Its fields.
+
+    Returns
+    -------
+    bytes or None
+        None when a node holds a graph of its own, which may read any value.
+    """
+    needed = {
+        first_text(p.value, VALUE_NAME) for p in graph if p.number == GRAPH_OUTPUT
+    }
+    kept: list[bytes | memoryview] = []
+    # Nodes are in the order of computation, so one pass from the end sees all readers.
+    for part in reversed(graph):
+        if part.number == GRAPH_NODE:
+            node = node_of(part.value)
+            if node.holds_graph:
+                return None
+            if not needed.intersection(node.outputs):
+                continue
+            needed.update(node.inputs)
+        kept.append(part.whole)
+    return b"".join(reversed(kept))

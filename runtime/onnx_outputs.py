@@ -11,17 +11,15 @@ runtime that loads it says what is wrong.
 from __future__ import annotations
 
 from blinkloop.runtime.onnx_message import (
-    GRAPH_NODE,
     GRAPH_OUTPUT,
+    VALUE_NAME,
     fields,
     first_text,
-    node_of,
     with_graph,
+    without_unread,
 )
 
 __all__ = ["without_output"]
-
-_VALUE_NAME = 1
 
 
 def without_output(message: bytes, name: str) -> tuple[bytes, bool]:
@@ -46,24 +44,9 @@ def without_output(message: bytes, name: str) -> tuple[bytes, bool]:
 def _graph_without(graph: memoryview, name: str) -> bytes | None:
     """The graph's bytes without an output; None when there is nothing to take out."""
     parts = list(fields(graph))
-    outputs = {
-        first_text(part.value, _VALUE_NAME): part
+    kept = [
+        part
         for part in parts
-        if part.number == GRAPH_OUTPUT
-    }
-    if name not in outputs:
-        return None
-    out = {id(outputs[name])}
-    needed = set(outputs) - {name}
-    # Nodes are in the order of computation, so one pass from the end sees all readers.
-    for part in reversed(parts):
-        if part.number != GRAPH_NODE:
-            continue
-        node = node_of(part.value)
-        if node.holds_graph:
-            return None
-        if needed.intersection(node.outputs):
-            needed.update(node.inputs)
-        else:
-            out.add(id(part))
-    return b"".join(part.whole for part in parts if id(part) not in out)
+        if part.number != GRAPH_OUTPUT or first_text(part.value, VALUE_NAME) != name
+    ]
+    return None if len(kept) == len(parts) else without_unread(kept)

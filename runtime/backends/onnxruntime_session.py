@@ -26,10 +26,9 @@ from blinkloop.runtime.backends.contract import (
     new_outputs,
     one_line,
 )
+from blinkloop.runtime.backends.lean_graph import lean_graph
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
-from blinkloop.runtime.onnx_heads import heads_at_detections
-from blinkloop.runtime.onnx_outputs import without_output
 from blinkloop.runtime.protocols import BackendOutput
 
 __all__ = ["OnnxRuntimeBackend", "usable_cpus"]
@@ -92,19 +91,19 @@ class OnnxRuntimeBackend:
         self._card = model.card
         self.threads = threads or usable_cpus()
         self._model = model
-        content, lean = without_output(model.path.read_bytes(), MAPS)
-        if self.heads_at_detections:
-            content, _ = heads_at_detections(content)
+        content, taken_out = lean_graph(
+            model.path.read_bytes(), at_detections=self.heads_at_detections
+        )
         session = self._open(content)
         check_contract(
             model.path,
             model.card,
             [Port(p.name, p.type, tuple(p.shape)) for p in session.get_inputs()],
             [Port(p.name, p.type, tuple(p.shape)) for p in session.get_outputs()],
-            taken_out=(MAPS,) if lean else (),
+            taken_out=taken_out,
         )
         self._session = session
-        self._with_maps: Any = None if lean else session
+        self._with_maps: Any = None if taken_out else session
         self._binding = session.io_binding()
         value = model.card.detection.threshold if threshold is None else threshold
         self._threshold = self._value(np.array([value], np.float32))

@@ -31,12 +31,11 @@ from blinkloop.runtime.backends.contract import (
     new_outputs,
     one_line,
 )
+from blinkloop.runtime.backends.lean_graph import lean_graph
 from blinkloop.runtime.backends.onnxruntime_session import usable_cpus
 from blinkloop.runtime.backends.slices import step_in_slices
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
-from blinkloop.runtime.onnx_heads import heads_at_detections
-from blinkloop.runtime.onnx_outputs import without_output
 from blinkloop.runtime.protocols import BackendOutput
 
 __all__ = ["OpenVinoBackend"]
@@ -186,9 +185,7 @@ class OpenVinoBackend:
             content = model.path.read_bytes()
             if not with_maps:
                 # Nothing but `verify` asks for them, and all outputs are computed.
-                content, lean = without_output(content, MAPS)
-                content, _ = heads_at_detections(content)
-                taken_out = (MAPS,) if lean else ()
+                content, taken_out = lean_graph(content, at_detections=True)
             graph = core.read_model(BytesIO(content))
             compiled = core.compile_model(graph, "CPU", options)
         except Exception as error:  # one class of OpenVINO's derives from RuntimeError

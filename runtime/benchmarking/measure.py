@@ -15,14 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.optics import GaussianPsf
+from blinkloop.optics.emitter_image import emitter_image
 from blinkloop.runtime.camera_maps import make_camera_maps
-from blinkloop.schema import ModelCard
+from blinkloop.schema import GaussianPsfSettings, ModelCard
 
 __all__ = ["Case", "StepTimer", "make_frames"]
 
 _DENSITY_PER_UM2 = 0.5
 _SD_PX = 1.3
-_REACH_PX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +52,17 @@ def make_frames(card: ModelCard, case: Case) -> npt.NDArray[np.float32]:
     """
     maps = make_camera_maps(card.camera)
     rng = np.random.default_rng(0)
-    ranges = card.training_ranges
-    shape = (case.frames_per_call, case.height, case.width)
-    mean = np.full(shape, max(1.0, ranges.background_photons[1] / 2))
-    per_px = _DENSITY_PER_UM2 * (card.camera.pixel_size_nm / 1e3) ** 2
-    count = rng.poisson(per_px * mean.size)
+    ranges, height, width = card.training_ranges, case.height, case.width
+    psf = GaussianPsf(GaussianPsfSettings(sigma0_px=_SD_PX, z_range_nm=(0.0, 0.0)))
     flux = math.sqrt(math.prod(ranges.photons))
-    around = np.arange(-_REACH_PX, _REACH_PX + 1)
-    frame = rng.integers(shape[0], size=count)
-    for y, x, t in zip(*rng.uniform(0, shape[1:], (count, 2)).T, frame, strict=True):
-        rows, columns = int(y) + around, int(x) + around
-        rows = rows[(rows >= 0) & (rows < shape[1])]
-        columns = columns[(columns >= 0) & (columns < shape[2])]
-        square = (rows[:, None] - y) ** 2 + (columns - x) ** 2
-        spot = np.exp(-square / (2 * _SD_PX**2)) / (2 * math.pi * _SD_PX**2)
-        mean[t, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += flux * spot
-    photons = rng.poisson(mean).astype(np.float32)
+    area_um2 = height * width * (card.camera.pixel_size_nm / 1e3) ** 2
+    background = max(1.0, ranges.background_photons[1] / 2)
+    photons = np.empty((case.frames_per_call, height, width), np.float32)
+    for frame in photons:
+        count = rng.poisson(_DENSITY_PER_UM2 * area_um2)
+        places = rng.uniform(-0.5, (width - 0.5, height - 0.5, -0.5), (count, 3))
+        light = emitter_image(psf, places, np.full(count, flux), height, width)
+        frame[...] = rng.poisson(background + light)
     frames: npt.NDArray[np.float32] = photons / maps.photons_per_adu + maps.offset_adu
     return frames.astype(np.float32)
 

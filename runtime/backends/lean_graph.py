@@ -1,0 +1,30 @@
+"""What a run loads of a model file: without what only `verify` reads."""
+
+from __future__ import annotations
+
+from blinkloop.runtime.backends.contract import MAPS
+from blinkloop.runtime.onnx_heads import heads_at_detections
+from blinkloop.runtime.onnx_outputs import without_output
+
+__all__ = ["lean_graph"]
+
+
+def lean_graph(content: bytes, *, at_detections: bool) -> tuple[bytes, tuple[str, ...]]:
+    """A streaming graph as it is loaded for a run.
+
+    Parameters
+    ----------
+    content
+        Of the model file.
+    at_detections
+        Compute heads at detections only; sizes then differ from call to call.
+
+    Returns
+    -------
+    tuple
+        The message, and the outputs that were taken out of it.
+    """
+    content, lean = without_output(content, MAPS)
+    if at_detections:
+        content, _ = heads_at_detections(content)
+    return content, (MAPS,) if lean else ()
