@@ -13,8 +13,7 @@ Design notes
 * An open-ended run asks for 2^31 - 1 frames, because MMCore's call without a number of
   frames cannot stop on overflow. 2^31 - 1 is the largest number that every platform's
   C long holds; at 1000 frames/s it lasts 24 days.
-* MMCore has no event for a new frame, so the ring is polled. 0.5 ms sleeps cost little
-  and keep the latency below 1 ms.
+* MMCore has no event for a new frame, so the ring is polled, when a `FrameClock` says.
 * Never touches exposure, ROI or binning while the camera runs: cores accept some of
   these calls silently. Who does ends the run: what comes then is another movie.
 """
@@ -34,6 +33,7 @@ from blinkloop.integrations.micromanager.facts import (
     one_line,
     select_camera,
 )
+from blinkloop.integrations.micromanager.frame_clock import FrameClock
 from blinkloop.integrations.micromanager.numbering import FrameNumbering
 from blinkloop.integrations.micromanager.ring import image_format, ring_size, set_ring
 from blinkloop.integrations.micromanager.watch import SettingsWatch
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["MicroManagerSource"]
 
 _ENDLESS = 2**31 - 1
-_POLL_S = 0.0005
 _MIN_PERIOD_MS = 1.0  # shorter exposures do not make cameras faster than this
 
 
@@ -127,6 +126,7 @@ class MicroManagerSource(CameraDevice):
         self._estimated = 0
         self._elapsed_ms: float | None = None
         self._started_s: float | None = None
+        self._clock = FrameClock()
         self._stop_asked = threading.Event()
         self._halt_lock = threading.Lock()
         self._running = False
@@ -239,20 +239,23 @@ class MicroManagerSource(CameraDevice):
         limit_s = self._stall_timeout_s
         if limit_s is not None:
             limit_s = max(limit_s, 5 * self._period_ms / 1000)
-        since = time.monotonic()
+        since = time.perf_counter()
+        waited = False
         try:
             while core.getRemainingImageCount() == 0:
                 # Asked before the count is read again: a last frame may arrive between
                 # the two questions.
                 if not core.isSequenceRunning():
                     return core.getRemainingImageCount() > 0
-                if limit_s is not None and time.monotonic() - since > limit_s:
+                now_s, waited = time.perf_counter(), True
+                if limit_s is not None and now_s - since > limit_s:
                     raise DeviceError(
                         f"camera {self._camera!r} gave no frame for {limit_s:g} s "
                         f"after frame {index} although it claims to run; check cable, "
                         "power and trigger"
                     )
-                time.sleep(_POLL_S)
+                time.sleep(self._clock.pause_s(now_s))
+            self._clock.came(time.perf_counter(), waited=waited)
         except DeviceError:
             raise
         except Exception as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from pymmcore_plus.experimental.unicore import CameraDevice, GenericDevice
 
 from blinkloop.integrations.virtual.faults import FaultScript
+from blinkloop.integrations.virtual.pace import Pace
 from blinkloop.integrations.virtual.simulator import Simulator
 from blinkloop.integrations.virtual.truth import TruthLog
 from blinkloop.runtime.records import Roi
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from blinkloop.integrations.virtual.settings import FaultSettings, VirtualSettings
 
 __all__ = ["VirtualCamera", "VirtualLaser"]
-
-
-_BUFFER_S = 0.1
 
 
 class VirtualLaser(GenericDevice):
@@ -191,7 +188,7 @@ class VirtualCamera(CameraDevice):
             self.failure = None
             self.late_s = 0.0
         self._script.begin()
-        due_s = time.perf_counter()
+        pace = Pace()
         number = 0
         while n is None or number < n:
             try:
@@ -204,6 +201,8 @@ class VirtualCamera(CameraDevice):
             roi, exposure_ms = self._roi, self._exposure_ms
             buffer = get_buffer((roi.height, roi.width), np.uint16)
             power_mw = self._laser.power_mw()
+            if self._settings.realtime:
+                pace.before_drawing()
             try:
                 with self._busy:
                     emitters, facts = self._simulator.frame(
@@ -222,14 +221,9 @@ class VirtualCamera(CameraDevice):
             if recorded:
                 self._truth.add(emitters, facts)
             if self._settings.realtime:
-                due_s += exposure_ms / 1000
-                late_s = time.perf_counter() - due_s
-                if late_s < 0:
-                    time.sleep(-late_s)
-                elif late_s > _BUFFER_S:
-                    # Too slow: the clock waits instead of being rushed after.
-                    due_s += late_s - _BUFFER_S
-                    self.late_s += late_s - _BUFFER_S
+                pace.until_due(exposure_ms / 1000)
+                if recorded:
+                    self.late_s = pace.late_s
             yield {
                 "LaserPower_mW": f"{power_mw:.6g}",
                 "ROI-X-start": str(roi.x),
