@@ -46,6 +46,8 @@ VERBS: Mapping[str, str] = {
     "replay": "blinkloop.cli.replay",
     "bench": "blinkloop.cli.bench",
     "convert": "blinkloop.cli.convert",
+    "render": "blinkloop.cli.render",
+    "frc": "blinkloop.cli.frc",
 }
 """Verb -> module that exports its click command as `command`, in order of use."""
 

@@ -50,4 +50,4 @@ def open_next(table: str | Path) -> None:
     elif path.suffix == ".zarr":
         next_step("blinkloop", "convert", path, path.with_suffix(".hdf5"))
     else:
-        next_step("picasso", "render", path)
+        next_step("blinkloop", "render", path, "-o", path.with_suffix(".png"))

@@ -170,7 +170,7 @@ def test_exit_codes_of_errors(error: InputError, code: int) -> None:
 def test_table_has_the_verbs_of_the_design() -> None:
     wanted = (
         "demo doctor models calibrate prefit train evaluate export verify fit run "
-        "replay bench convert"
+        "replay bench convert render frc"
     )
     assert list(VERBS) == wanted.split()
 

@@ -81,7 +81,7 @@ def test_every_kind_of_movie_gives_the_same(
 @pytest.mark.parametrize(
     ("name", "beside", "then"),
     [
-        ("o.hdf5", "o.yaml", "next: picasso render "),
+        ("o.hdf5", "o.yaml", "next: blinkloop render "),
         ("o.csv", "o.csv.json", "ThunderSTORM"),
         ("o.zarr", "o.zarr", "next: blinkloop convert "),
     ],

@@ -97,7 +97,9 @@ def test_replay_table_and_next_command(
     said = good("replay", movie, "-m", model, "--fps", 100, "-o", out)
     assert "frames seen" in said.out
     assert f"picasso: {out / 'localizations.hdf5'}" in said.out
-    assert said.err.splitlines()[-1] == f"next: picasso render {out}/localizations.hdf5"
+    assert said.err.splitlines()[-1] == (
+        f"next: blinkloop render {out}/localizations.hdf5 -o {out}/localizations.png"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def test_run(
     assert float(rows[-1]["read_back"]) == 0
     assert rows[-1]["reason"] == "safe: signal SIGTERM"
     last = said.err.splitlines()[-1]
-    assert last.startswith("next: picasso render" if code == 0 else "SIGTERM: ")
+    assert last.startswith("next: blinkloop render" if code == 0 else "SIGTERM: ")
 
 
 def test_a_store_is_readable_when_the_process_is_killed(
