@@ -198,13 +198,10 @@ def _ring_sums(
     place = y_px.astype(np.int64) * length + x_px.astype(np.int64)
     spectra = []
     for half in (~second, second):
-        picture = np.bincount(place[half], minlength=length * length)
-        picture = picture.reshape(length, length).astype(np.float32)
+        counts = np.bincount(place[half], minlength=length * length)
         # Without its mean, or the window's own spectrum correlates at low frequencies.
-        picture -= picture.mean()
-        picture *= window[:, None]
-        picture *= window
-        spectra.append(np.fft.rfft2(picture))
+        picture = (counts - counts.mean()).astype(np.float32).reshape(length, length)
+        spectra.append(np.fft.rfft2(picture * window[:, None] * window))
     first, other = spectra
     row = np.fft.fftfreq(length, 1 / length)
     column = np.arange(first.shape[1])
