@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from blinkloop.errors import InputError
 
-__all__ = ["cubehelix", "to_rgb", "to_unit"]
+__all__ = ["cubehelix", "to_depth_rgb", "to_rgb", "to_unit"]
 
 _START = 0.25
 _ROTATIONS = 0.45
@@ -72,3 +72,50 @@ def to_rgb(
     colours = cubehelix()
     unit = to_unit(picture, quantile=quantile, gamma=gamma)
     return colours[np.rint(unit * (len(colours) - 1)).astype(np.intp)]
+
+
+def to_depth_rgb(
+    picture: npt.ArrayLike,
+    depth: npt.ArrayLike,
+    low: float,
+    high: float,
+    *,
+    quantile: float = 0.999,
+    gamma: float = 1.0,
+) -> npt.NDArray[np.uint8]:
+    """Counts (H, W) as brightness and depth (H, W) as hue, blue to red: (H, W, 3).
+
+    Parameters
+    ----------
+    picture, quantile, gamma
+        See `to_unit`.
+    depth
+        Anything where nothing is counted; beyond `low` and `high` as at these.
+    low, high
+        Depth that is blue, and red; over cyan, green and yellow.
+
+    Raises
+    ------
+    InputError
+        When `high` is not above `low`.
+    """
+    if not low < high:
+        raise InputError(f"depth colours: {low} to {high} is no range")
+    unit = to_unit(picture, quantile=quantile, gamma=gamma)
+    share = (np.asarray(depth, np.float64) - low) / (high - low)
+    share = np.clip(np.where(np.isfinite(share), share, 0.0), 0.0, 1.0)
+    # Four ramps of a hue circle without its purple part.
+    at = np.arange(5) / 4
+    rgb = np.stack(
+        [
+            np.interp(share, at, channel)
+            for channel in ([0, 0, 0, 1, 1], [0, 1, 1, 1, 0], [1, 1, 0, 0, 0])
+        ],
+        axis=-1,
+    )
+    # Pure blue is dark: a third of white makes every hue visible.
+    rgb = (rgb + 0.5) / 1.5
+    colours: npt.NDArray[np.uint8] = np.rint(255 * rgb * unit[..., None]).astype(
+        np.uint8
+    )
+    return colours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from blinkloop.cli._output import next_step, note, print_json
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from blinkloop.render import Extent
 
 __all__ = ["command"]
@@ -53,6 +57,11 @@ _WIDEST_PX = 2.0
     help="SD of every Gaussian instead of its own precision.",
 )
 @click.option(
+    "--by-z",
+    is_flag=True,
+    help="Colour by depth: the lowest 2 % blue, over green, the highest 2 % red.",
+)
+@click.option(
     "--gamma",
     type=FiniteRange(0, min_open=True),
     default=0.7,
@@ -69,6 +78,7 @@ def command(
     pixel_nm: float,
     method: str,
     blur_nm: float | None,
+    by_z: bool,
     gamma: float,
     overwrite: bool,
     as_json: bool,
@@ -76,12 +86,14 @@ def command(
     """Draw LOCS, any table that convert reads, as a PNG.
 
     x to the right, y down, from black over violet, red and yellow to white; the
-    brightest 0.1 % of the lit pixels are white.
+    brightest 0.1 % of the lit pixels are white. With --by-z brightness is the number
+    and colour the depth.
 
     Example: blinkloop render locs.hdf5 -o locs.png --pixel-nm 10
     """
     import numpy as np
 
+    from blinkloop.colour import to_depth_rgb
     from blinkloop.integrations.formats.files import refuse_existing, whole_files
     from blinkloop.render import (
         render_gaussian,
@@ -100,25 +112,27 @@ def command(
     x_nm, y_nm = data["x_px"] * size_nm, data["y_px"] * size_nm
     extent = _field(table)
     if method == "histogram":
-        picture = render_histogram(x_nm, y_nm, pixel_nm=pixel_nm, extent=extent)
+        draw = functools.partial(render_histogram, x_nm, y_nm)
     else:
-        sigma_nm = np.full(len(data), blur_nm, float)
-        if blur_nm is None:
-            own_px = np.sqrt(
-                (data["x_sigma_px"] ** 2.0 + data["y_sigma_px"] ** 2.0) / 2
-            )
-            sigma_nm = np.where(own_px <= _WIDEST_PX, own_px * size_nm, np.nan)
-            if not np.isfinite(sigma_nm).any():
-                raise InputError(
-                    f"{locs} holds no usable precision; give --blur-nm, or take "
-                    f"--method histogram"
-                )
-        picture = render_gaussian(
-            x_nm, y_nm, pixel_nm=pixel_nm, sigma_nm=sigma_nm, extent=extent
-        )
+        sigma_nm = _sigma_nm(table, blur_nm)
+        draw = functools.partial(render_gaussian, x_nm, y_nm, sigma_nm=sigma_nm)
+    draw = functools.partial(draw, pixel_nm=pixel_nm, extent=extent)
+    picture = draw()
     drawn = round(float(picture.sum()))
+    depths = {}
+    if by_z:
+        z_nm = data["z_nm"].astype(float)
+        low, high = (float(q) for q in np.quantile(z_nm, (0.02, 0.98)))
+        if not low < high:
+            raise InputError(f"{locs} holds no depth (2D?); leave --by-z away")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean_nm = draw(weights=z_nm) / picture
+        colours = to_depth_rgb(picture, mean_nm, low, high, gamma=gamma)
+        depths = {"z_blue_nm": low, "z_red_nm": high}
+    else:
+        colours = to_rgb(picture, gamma=gamma)
     with whole_files([out], overwrite=overwrite) as (temporary,):
-        write_png(temporary, to_rgb(picture, gamma=gamma), pixel_nm=pixel_nm)
+        write_png(temporary, colours, pixel_nm=pixel_nm)
     height, width = picture.shape
     if as_json:
         print_json(
@@ -129,6 +143,7 @@ def command(
                 "width": width,
                 "height": height,
                 "out": str(out),
+                **depths,
             }
         )
         return
@@ -136,7 +151,26 @@ def command(
     note(
         f"{drawn}{left} localizations, {width} x {height} px of {pixel_nm:g} nm: {out}"
     )
+    if depths:
+        note("z: {z_blue_nm:.0f} nm blue, {z_red_nm:.0f} nm red".format(**depths))
     next_step("blinkloop", "frc", locs)
+
+
+def _sigma_nm(table: Locs, blur_nm: float | None) -> npt.NDArray[np.float64]:
+    """SD to draw each localization with; NaN for those to leave out."""
+    import numpy as np
+
+    data = table.data
+    if blur_nm is not None:
+        return np.full(len(data), blur_nm)
+    own_px = np.sqrt((data["x_sigma_px"] ** 2.0 + data["y_sigma_px"] ** 2.0) / 2)
+    sigma_nm = np.where(own_px <= _WIDEST_PX, own_px * table.pixel_size_nm, np.nan)
+    if not np.isfinite(sigma_nm).any():
+        raise InputError(
+            "the table holds no usable precision; give --blur-nm, or take --method "
+            "histogram"
+        )
+    return np.asarray(sigma_nm, np.float64)
 
 
 def _field(table: Locs) -> Extent | None:

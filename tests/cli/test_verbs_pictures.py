@@ -65,6 +65,34 @@ def test_render_some_frames_and_a_given_blur(table: Path) -> None:
     assert invoke("render", table, "-o", out, "--overwrite").exit_code == 0
 
 
+def test_depth_is_a_colour(tmp_path: Path) -> None:
+    rows = np.zeros(300, LOCALIZATION_DTYPE)
+    rows["x_px"], rows["y_px"] = np.repeat([2, 5, 8], 100), 3
+    rows["z_nm"] = np.repeat([-300, 0, 300], 100)
+    rows["z_sigma_nm"] = 10
+    meta = {"pixel_size_nm": 100.0, "width_px": 11, "height_px": 7, "frames": 1}
+    meta["three_dimensional"] = True
+    table = write_table(LocalizationTable(rows, meta), tmp_path / "a.hdf5")[0]
+    out = tmp_path / "a.png"
+    done = invoke(
+        *("render", table, "-o", out, "--by-z", "--pixel-nm", 100, "--json"),
+        *("--method", "histogram"),
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert (record["z_blue_nm"], record["z_red_nm"]) == (-300, 300)
+    red, green, blue = (imread(out)[3, [2, 5, 8], channel] for channel in range(3))
+    assert blue.argmax() == 0
+    assert green.argmax() == 1
+    assert red.argmax() == 2
+    assert imread(out)[0, :, :3].max() == 0
+    rows["z_nm"] = 0
+    write_table(LocalizationTable(rows, meta), table, True)
+    flat = invoke("render", table, "-o", out, "--by-z", "--overwrite")
+    assert flat.exit_code == 2
+    assert "no depth" in flat.stderr
+
+
 def test_frc(table: Path) -> None:
     curve = table.with_name("a.csv")
     done = invoke("frc", table, "--json", "-o", curve)
