@@ -41,7 +41,7 @@ TEXTS = {
         'identifier="Position-1-0" /><field identifier="ImageNumber-0-0" /><field '
         'identifier="Amplitude-0-0" /></localizations>\n50 200 0 33290.1\n'
         "1060 50 2 21275.4\n",
-        (0.0, 1.5, np.nan, np.nan),
+        (0.5, 2.0, np.nan, np.nan),
     ),
 }
 
