@@ -83,6 +83,8 @@ _SMAP = _Program(
         "photons": "phot",
         "background": "bg",
         "sigma": "locprecnm",
+        "x_sigma": "xnmerr",
+        "y_sigma": "ynmerr",
         "z_sigma": "locprecznm",
         "prob": "prob",
     },
@@ -248,7 +250,8 @@ def read_smap(
     columns = {
         ours: np.asarray(loc[theirs][...], np.float64).ravel()
         for ours, theirs in _SMAP.columns.items()
-        if theirs in loc
+        # An empty array is kept as its size, which would be taken for values.
+        if theirs in loc and "MATLAB_empty" not in loc[theirs].attrs
     }
     meta: dict[str, Any] = {}
     try:

@@ -34,6 +34,7 @@ from blinkloop.integrations.formats.picasso import (
     read_picasso,
     write_picasso,
 )
+from blinkloop.integrations.formats.smappy import is_smappy, read_smappy
 from blinkloop.integrations.formats.text_cells import is_text_table
 from blinkloop.integrations.formats.thunderstorm import (
     read_thunderstorm,
@@ -53,8 +54,8 @@ __all__ = [
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _READABLE = (
     "a Picasso .hdf5, a ThunderSTORM .csv, a DECODE .h5 or .csv, a SMAP .mat or .csv, "
-    "a text table of the SMLM challenge, Elyra, Nanoimager or rapidSTORM, or a live "
-    "store (a folder)"
+    "a SMAPpy .h5, a text table of the SMLM challenge, Elyra, Nanoimager or "
+    "rapidSTORM, or a live store (a folder)"
 )
 
 
@@ -147,8 +148,8 @@ def read_table(
     Parameters
     ----------
     path
-        Picasso HDF5, ThunderSTORM CSV, DECODE HDF5 and CSV, SMAP, other text tables
-        (see `further_programs`), or a live store.
+        Picasso HDF5, ThunderSTORM CSV, DECODE HDF5 and CSV, SMAP, SMAPpy, other text
+        tables (see `further_programs`), or a live store.
     pixel_size_nm
         Needed for tables in nm that do not say it; overrules those that do.
 
@@ -206,10 +207,12 @@ def _of_hdf5(h5py: Any, path: Path, pixel_size_nm: float | None) -> Localization
             return read_decode(file, path, pixel_size_nm)
         if is_smap(file):
             return read_smap(file, path, pixel_size_nm)
+        if is_smappy(file):
+            return read_smappy(file, path, pixel_size_nm)
         inside = ", ".join(sorted(file)[:5]) or "nothing"
     raise InputError(
-        f"{path} is an HDF5 file, but holds no table of Picasso, DECODE or SMAP (it "
-        f"holds {inside})"
+        f"{path} is an HDF5 file, but holds no table of Picasso, DECODE, SMAP or "
+        f"SMAPpy (it holds {inside})"
     )
 
 
