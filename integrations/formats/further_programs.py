@@ -53,13 +53,15 @@ class _Program:
     """One row. `columns`: what we call it -> its name, lower case.
 
     `first_frame` and `first_px`: number of the first frame, and place of the centre of
-    the first pixel in px.
+    the first pixel in px. `marks`: columns that tell its tables from those of people,
+    whose frames may count from elsewhere.
     """
 
     name: str
     columns: Mapping[str, str]
     first_frame: int
     first_px: float
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ _PROGRAMS = (
         },
         0,
         0.5,
+        ("channel",),
     ),
     _Program(
         "Zeiss Elyra",
@@ -328,7 +331,8 @@ def _recognise(path: Path) -> _Found | None:
 
 def _named(names: Sequence[str]) -> _Program | None:
     for program in _PROGRAMS:
-        if all(program.columns[ours] in names for ours in ("frame", "x", "y")):
+        needed = [program.columns[ours] for ours in ("frame", "x", "y")]
+        if {*needed, *program.marks} <= set(names):
             return program
     return None
 

@@ -102,6 +102,14 @@ def test_nanoimager_says_pixel_and_precision(tmp_path: Path) -> None:
         read_table(path)
 
 
+def test_a_table_of_a_person_is_not_nanoimagers(tmp_path: Path) -> None:
+    """Nobody knows whether its frames count from 0, as Nanoimager's do."""
+    path = tmp_path / "locs.csv"
+    path.write_text("Frame,X (nm),Y (nm)\n1,1170,2340\n")
+    with pytest.raises(InputError, match=r"has Frame, X \(nm\), Y \(nm\); name them"):
+        read_table(path, 100.0)
+
+
 _FIELD = '<field identifier="{}" unit="{}" min="0 m" />'
 
 
