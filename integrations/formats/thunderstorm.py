@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,8 @@ def write_thunderstorm(
     if widths is None:
         unknown = np.full(len(table), np.nan)
         widths = unknown, unknown
-    integers = ("id", "frame")
-    form = ["%d" if name in integers else "%.5g" for name in header]
-    for i, name in enumerate(header):
-        if name.startswith(("x", "y", "z")):
-            form[i] = "%.3f"
-        elif name.endswith("[photon]"):
-            form[i] = "%.6g"
+    digits = {"id": 0, "frame": 0, "probability": 6}
+    form = ",".join(f"%.{digits.get(name, 3)}f" for name in header)
     meta = {**table.meta, "pixel_size_nm": pixel[0]}
     if pixel[0] != pixel[1]:
         meta["pixel_size_xy_nm"] = list(pixel)
@@ -132,11 +128,12 @@ def write_thunderstorm(
                 block = _columns(
                     table.data[part], start, (widths[0][part], widths[1][part]), pixel
                 )
-                np.savetxt(
-                    file,
-                    np.column_stack([block[name] for name in header]),
-                    fmt=",".join(form),
-                )
+                rows = StringIO()
+                np.savetxt(rows, np.column_stack([block[n] for n in header]), fmt=form)
+                # As Java reads it: ThunderSTORM skips a row with "nan", and takes
+                # 1e+06 for 1, which is why no cell has an exponent.
+                text_rows = rows.getvalue().replace("nan", "NaN")
+                file.write(text_rows.replace("inf", "Infinity"))
         text.write_text(json.dumps(plain_meta(meta), indent=1), encoding="utf-8")
     return path, beside
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from blinkloop.errors import InputError
-from blinkloop.integrations.formats import read_table
+from blinkloop.integrations.formats import read_table, write_table
+from blinkloop.schema import LOCALIZATION_DTYPE, LocalizationTable
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tables"
 NAMES = ("id", "frame", "x [nm]", "y [nm]", "intensity [photon]")
@@ -182,3 +184,32 @@ def test_columns_nobody_knows_say_what_to_do(tmp_path: Path) -> None:
     path.write_text("Channel Name\tX\tY\tXc\tYc\tFrame\n647\t1\t2\t1\t2\t1\n")
     with pytest.raises(InputError, match=r"has Channel Name, X, .* name them so, or"):
         read_table(path, 100.0)
+
+
+def test_what_is_written_has_numbers_as_java_reads_them(tmp_path: Path) -> None:
+    """ThunderSTORM parses with DecimalFormat: no exponents, and NaN in this case only.
+
+    Tried with Java 17: "nan" skips the row, 1.2e+06 is 1.2, 5e-05 is 5.
+    """
+    rows = np.zeros(3, LOCALIZATION_DTYPE)
+    rows["frame"] = [0, 7, 2_000_000]
+    rows["x_px"], rows["y_px"] = [0, 12.3456, 2e4], [1.5, 1e-7, -0.25]
+    rows["photons"] = [1_234_567, np.nan, 900.125]
+    rows["background_photons"] = [2e-5, 3, np.nan]
+    rows["x_sigma_px"], rows["y_sigma_px"] = [1e-6, np.inf, 0.1], [1e-6, 1, 0.1]
+    rows["z_nm"] = rows["z_sigma_nm"] = np.nan
+    rows["prob"] = [0.123456, 1e-5, 1]
+    table = LocalizationTable(
+        rows, {"pixel_size_nm": 110.0, "three_dimensional": False}
+    )
+    path = tmp_path / "locs.csv"
+    write_table(table, path)
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    cells = [line.split(",") for line in lines]
+    for cell in (cell for row in cells for cell in row):
+        assert re.fullmatch(r"-?\d+(\.\d+)?|NaN|Infinity", cell), cell
+    assert cells[0][:6] == ["1", "1", "55.000", "220.000", "NaN", "1234567.000"]
+    back = read_table(path).data
+    np.testing.assert_array_equal(back["frame"], rows["frame"])
+    for name, digit in (("photons", 1e-3), ("prob", 1e-6), ("x_px", 1e-5)):
+        np.testing.assert_allclose(back[name], rows[name], rtol=1e-6, atol=digit)
