@@ -34,9 +34,9 @@ def command(
 ) -> None:
     """Convert table A to B, in the format of B's ending.
 
-    Reads Picasso .hdf5, ThunderSTORM .csv, DECODE .h5, SMAP .mat and .csv, text tables
-    of the SMLM challenge, Elyra, Nanoimager and rapidSTORM, and live stores; writes
-    .hdf5 (Picasso, with a .yaml beside it) and .csv (ThunderSTORM).
+    Reads Picasso .hdf5, ThunderSTORM .csv, DECODE .h5 and .csv, SMAP .mat and .csv,
+    SMAPpy .h5, text tables of the SMLM challenge, Elyra, Nanoimager and rapidSTORM, and
+    live stores; writes .hdf5 (Picasso, with a .yaml beside it) and .csv (ThunderSTORM).
 
     Example: blinkloop convert locs.zarr locs.hdf5
     """

@@ -1,13 +1,17 @@
-"""DECODE HDF5 tables (doi:10.1038/s41592-021-01236-x), read only.
+"""DECODE tables, HDF5 and CSV (doi:10.1038/s41592-021-01236-x), read only.
 
-Groups `data` (columns), `meta` (attributes `xy_unit`: px or nm, `px_size`: nm, first
-and second image axis) and `decode` (version). Its x is the first image axis, the rows,
-so x and y change places here; its origin is the centre of the first pixel, frames count
-from 0, as ours. A column not used is an empty dataset.
+HDF5 has the groups `data` (columns), `meta` (attributes `xy_unit`: px or nm, `px_size`:
+nm, first and second image axis) and `decode` (version). CSV has the same facts in two
+comment lines of JSON, version and meta, and columns of one axis each. Its x is the
+first image axis, the rows, so x and y change places here; its origin is the centre of
+the first pixel, frames count from 0, as ours. A column not used is an empty dataset, or
+empty cells.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +19,40 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
-from blinkloop.integrations.formats.columns import blank_rows, pixel_sizes_nm
+from blinkloop.integrations.formats.columns import (
+    blank_rows,
+    pixel_sizes_nm,
+    refuse_blank,
+)
+from blinkloop.integrations.formats.text_cells import numbers, text_head
 from blinkloop.schema import LocalizationTable
 
-__all__ = ["is_decode", "read_decode"]
+__all__ = ["is_decode", "is_decode_csv", "read_decode", "read_decode_csv"]
+
+_Columns = dict[str, npt.NDArray[Any] | None]
+_CSV = {
+    "frame": "frame_ix",
+    "x_px": "y",
+    "y_px": "x",
+    "z_nm": "z",
+    "photons": "phot",
+    "background_photons": "bg",
+    "photons_sigma": "phot_sig",
+    "prob": "prob",
+    "x_sigma_px": "y_sig",
+    "y_sigma_px": "x_sig",
+    "z_sigma_nm": "z_sig",
+}
 
 
 def is_decode(file: Any) -> bool:
     """Whether an open HDF5 file holds a DECODE table."""
     return "data" in file and "xyz" in file["data"]
+
+
+def is_decode_csv(head: bytes) -> bool:
+    """Whether a file starts as DECODE writes its CSV tables."""
+    return head.removeprefix(b"\xef\xbb\xbf").startswith(b"# DECODE EmitterSet")
 
 
 def read_decode(
@@ -39,24 +68,13 @@ def read_decode(
     """
     data = file["data"]
     attributes = dict(file["meta"].attrs) if "meta" in file else {}
-    meta: dict[str, Any] = {}
-    size = attributes.get("px_size")
-    if size is not None and np.size(size) == 2 and np.all(np.isfinite(size)):
-        first, second = (float(value) for value in np.asarray(size).ravel())
-        meta["pixel_size_nm"] = second  # along x, the columns
-        if first != second:
-            meta["pixel_size_xy_nm"] = [second, first]
-    if pixel_size_nm is not None:
-        meta = {"pixel_size_nm": pixel_size_nm}
     xyz = _column(data, "xyz")
     frame = _column(data, "frame_ix")
     if xyz is None or frame is None or xyz.ndim != 2 or xyz.shape[1] != 3:
         raise InputError(
             f"{path.name}: the DECODE table has no usable columns xyz and frame_ix"
         )
-    count = xyz.shape[0]
-    rows = blank_rows(count)
-    columns: dict[str, npt.NDArray[Any] | None] = {
+    columns: _Columns = {
         "frame": frame,
         "x_px": xyz[:, 1],
         "y_px": xyz[:, 0],
@@ -73,6 +91,67 @@ def read_decode(
             "y_sigma_px": sigma[:, 0],
             "z_sigma_nm": sigma[:, 2],
         }
+    made = file["decode"].attrs.get("version", "") if "decode" in file else None
+    return _table(path, columns, attributes, pixel_size_nm, made)
+
+
+def read_decode_csv(
+    path: Path, pixel_size_nm: float | None = None
+) -> LocalizationTable:
+    """Read a CSV table for which `is_decode_csv` holds.
+
+    Raises
+    ------
+    InputError
+        As `read_decode`.
+    """
+    head = text_head(path)
+    missing = [name for name in ("frame_ix", "x", "y", "z") if name not in head.names]
+    if missing:
+        raise InputError(
+            f"{path.name}: the DECODE table has no column {missing[0]} (it has "
+            f"{', '.join(head.names)})"
+        )
+    values = numbers(path, head)
+    for name in ("frame_ix", "x", "y"):
+        refuse_blank(values[:, head.names.index(name)], name, path.name)
+    columns: _Columns = {
+        ours: values[:, head.names.index(theirs)]
+        for ours, theirs in _CSV.items()
+        if theirs in head.names
+    }
+    version, meta = (_facts(head.comments, line) for line in (1, 2))
+    return _table(path, columns, meta, pixel_size_nm, version.get("version", ""))
+
+
+def _facts(comments: tuple[str, ...], line: int) -> dict[str, Any]:
+    try:
+        found = json.loads(comments[line])
+    except (IndexError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _table(
+    path: Path,
+    columns: _Columns,
+    attributes: Mapping[str, Any],
+    pixel_size_nm: float | None,
+    version: Any,
+) -> LocalizationTable:
+    """Our table of columns in DECODE's unit; `version` is None when it is not said."""
+    meta: dict[str, Any] = {}
+    size = attributes.get("px_size")
+    if size is not None and np.size(size) == 2 and np.all(np.isfinite(size)):
+        first, second = (float(value) for value in np.asarray(size).ravel())
+        meta["pixel_size_nm"] = second  # along x, the columns
+        if first != second:
+            meta["pixel_size_xy_nm"] = [second, first]
+    if pixel_size_nm is not None:
+        meta = {"pixel_size_nm": pixel_size_nm}
+    x = columns["x_px"]
+    count = 0 if x is None else len(x)
+    rows = blank_rows(count)
     for name, values in columns.items():
         if values is None:
             continue
@@ -82,14 +161,13 @@ def read_decode(
                 f"positions are {count}; the file is damaged"
             )
         rows[name] = values
-    if _text(attributes.get("xy_unit", "px")) == "nm":
+    if _text(attributes.get("xy_unit") or "px") == "nm":
         pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, path.name)
         for name, pixel in (("x", pixel_x), ("y", pixel_y)):
             rows[f"{name}_px"] /= pixel
             rows[f"{name}_sigma_px"] /= pixel
-    if "decode" in file:
-        version = _text(file["decode"].attrs.get("version", ""))
-        meta["generated_by"] = f"DECODE {version}".strip()
+    if version is not None:
+        meta["generated_by"] = f"DECODE {_text(version)}".strip()
     return LocalizationTable(rows, meta)
 
 

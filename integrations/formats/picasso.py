@@ -33,6 +33,7 @@ from blinkloop.integrations.formats.columns import (
     pixel_sizes_nm,
     plain_meta,
     psf_sigmas_px,
+    refuse_blank,
 )
 from blinkloop.integrations.formats.files import whole_files
 from blinkloop.precision import precision_px
@@ -58,7 +59,8 @@ _READ = {
 
 def is_picasso(file: Any) -> bool:
     """Whether an open HDF5 file holds a Picasso table."""
-    return "locs" in file and getattr(file["locs"].dtype, "names", None) is not None
+    dtype = getattr(file["locs"], "dtype", None) if "locs" in file else None
+    return getattr(dtype, "names", None) is not None
 
 
 def write_picasso(
@@ -114,7 +116,7 @@ def read_picasso(
     Raises
     ------
     InputError
-        When `frame`, `x` or `y` is missing.
+        When `frame`, `x` or `y` is missing, or a frame is no number.
     """
     locs = file["locs"][...]
     missing = [name for name in ("frame", "x", "y") if name not in locs.dtype.names]
@@ -123,6 +125,8 @@ def read_picasso(
             f"{path.name}: the Picasso table has no column {missing[0]!r} "
             f"(it has {', '.join(locs.dtype.names)})"
         )
+    # Centres of clusters have mean frames, which may be unknown.
+    refuse_blank(locs["frame"].astype(np.float64), "frame", path.name)
     rows = blank_rows(locs.shape[0])
     for theirs, ours in _READ.items():
         if theirs in locs.dtype.names:

@@ -15,7 +15,12 @@ from typing import Any
 
 from blinkloop.errors import InputError
 from blinkloop.extras import require
-from blinkloop.integrations.formats.decode import is_decode, read_decode
+from blinkloop.integrations.formats.decode import (
+    is_decode,
+    is_decode_csv,
+    read_decode,
+    read_decode_csv,
+)
 from blinkloop.integrations.formats.files import refuse_existing
 from blinkloop.integrations.formats.further_programs import (
     is_smap,
@@ -29,8 +34,9 @@ from blinkloop.integrations.formats.picasso import (
     read_picasso,
     write_picasso,
 )
+from blinkloop.integrations.formats.smappy import is_smappy, read_smappy
+from blinkloop.integrations.formats.text_cells import is_text_table
 from blinkloop.integrations.formats.thunderstorm import (
-    is_csv,
     read_thunderstorm,
     write_thunderstorm,
 )
@@ -47,9 +53,9 @@ __all__ = [
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _READABLE = (
-    "a Picasso .hdf5, a ThunderSTORM .csv, a DECODE .h5, a SMAP .mat or .csv, a text "
-    "table of the SMLM challenge, Elyra, Nanoimager or rapidSTORM, or a live store (a "
-    "folder)"
+    "a Picasso .hdf5, a ThunderSTORM .csv, a DECODE .h5 or .csv, a SMAP .mat or .csv, "
+    "a SMAPpy .h5, a text table of the SMLM challenge, Elyra, Nanoimager or "
+    "rapidSTORM, or a live store (a folder)"
 )
 
 
@@ -142,8 +148,8 @@ def read_table(
     Parameters
     ----------
     path
-        Picasso HDF5, ThunderSTORM CSV, DECODE HDF5, SMAP, other text tables (see
-        `others`), or a live store.
+        Picasso HDF5, ThunderSTORM CSV, DECODE HDF5 and CSV, SMAP, SMAPpy, other text
+        tables (see `further_programs`), or a live store.
     pixel_size_nm
         Needed for tables in nm that do not say it; overrules those that do.
 
@@ -168,7 +174,9 @@ def read_table(
             return _read_hdf5(path, pixel_size_nm)
         if head.startswith(b"MATLAB 5.0"):
             return read_smap_v5(path, pixel_size_nm)
-        if is_csv(path, head):
+        if is_text_table(path, head):
+            if is_decode_csv(head):
+                return read_decode_csv(path, pixel_size_nm)
             if known_program(path) is not None:
                 return read_other_text(path, pixel_size_nm)
             return read_thunderstorm(path, pixel_size_nm)
@@ -199,10 +207,12 @@ def _of_hdf5(h5py: Any, path: Path, pixel_size_nm: float | None) -> Localization
             return read_decode(file, path, pixel_size_nm)
         if is_smap(file):
             return read_smap(file, path, pixel_size_nm)
+        if is_smappy(file):
+            return read_smappy(file, path, pixel_size_nm)
         inside = ", ".join(sorted(file)[:5]) or "nothing"
     raise InputError(
-        f"{path} is an HDF5 file, but holds no table of Picasso, DECODE or SMAP (it "
-        f"holds {inside})"
+        f"{path} is an HDF5 file, but holds no table of Picasso, DECODE, SMAP or "
+        f"SMAPpy (it holds {inside})"
     )
 
 

@@ -11,11 +11,9 @@ which a table in nm cannot be turned into px.
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-import warnings
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +31,13 @@ from blinkloop.integrations.formats.columns import (
     refuse_blank,
 )
 from blinkloop.integrations.formats.files import whole_files
+from blinkloop.integrations.formats.text_cells import find, numbers, text_head
 from blinkloop.precision import precision_px
 from blinkloop.schema import LocalizationTable
 
 __all__ = [
     "HEADER_2D",
     "HEADER_3D",
-    "is_csv",
     "read_thunderstorm",
     "write_thunderstorm",
 ]
@@ -77,17 +75,12 @@ HEADER_3D = (
 
 _BLOCK = 100_000
 _NAMES = {
-    "z": ("z [nm]", "z_nm"),
     "photons": ("intensity [photon]", "intensity [photons]"),
     "background_photons": ("offset [photon]", "offset [photons]"),
-    "z_sigma_nm": ("uncertainty_z [nm]",),
     "prob": ("probability", "prob"),
 }
-
-
-def is_csv(path: Path, head: bytes) -> bool:
-    """Whether it is text whose ending is that of a table."""
-    return path.suffix.lower() in (".csv", ".txt") and b"\0" not in head
+_NM = {"nm": 1.0, "um": 1e3, "\N{MICRO SIGN}m": 1e3, "\N{GREEK SMALL LETTER MU}m": 1e3}
+_PIXELS = "px"
 
 
 def write_thunderstorm(
@@ -121,13 +114,8 @@ def write_thunderstorm(
     if widths is None:
         unknown = np.full(len(table), np.nan)
         widths = unknown, unknown
-    integers = ("id", "frame")
-    form = ["%d" if name in integers else "%.5g" for name in header]
-    for i, name in enumerate(header):
-        if name.startswith(("x", "y", "z")):
-            form[i] = "%.3f"
-        elif name.endswith("[photon]"):
-            form[i] = "%.6g"
+    digits = {"id": 0, "frame": 0, "probability": 6}
+    form = ",".join(f"%.{digits.get(name, 3)}f" for name in header)
     meta = {**table.meta, "pixel_size_nm": pixel[0]}
     if pixel[0] != pixel[1]:
         meta["pixel_size_xy_nm"] = list(pixel)
@@ -140,11 +128,12 @@ def write_thunderstorm(
                 block = _columns(
                     table.data[part], start, (widths[0][part], widths[1][part]), pixel
                 )
-                np.savetxt(
-                    file,
-                    np.column_stack([block[name] for name in header]),
-                    fmt=",".join(form),
-                )
+                rows = StringIO()
+                np.savetxt(rows, np.column_stack([block[n] for n in header]), fmt=form)
+                # As Java reads it: ThunderSTORM skips a row with "nan", and takes
+                # 1e+06 for 1, which is why no cell has an exponent.
+                text_rows = rows.getvalue().replace("nan", "NaN")
+                file.write(text_rows.replace("inf", "Infinity"))
         text.write_text(json.dumps(plain_meta(meta), indent=1), encoding="utf-8")
     return path, beside
 
@@ -159,48 +148,77 @@ def read_thunderstorm(
     path
         The CSV file.
     pixel_size_nm
-        Needed unless `name.csv.json` beside it says it.
+        Needed unless `name.csv.json` beside it says it, or all lateral lengths are in
+        px.
 
     Raises
     ------
     InputError
         When it is not such a table, or the pixel size is not known.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            names = _header(file.readline())
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not a text file; is it a table?") from error
-    frame, x, y = (_find(names, (name,)) for name in ("frame", "x [nm]", "y [nm]"))
+    head = text_head(path)
+    names = head.names
+    frame, x, y = find(names, ("frame",)), _length(names, "x"), _length(names, "y")
     if frame is None or x is None or y is None:
         raise InputError(
-            f"{path.name} is not a ThunderSTORM table: it needs the columns frame, "
-            f"x [nm], y [nm] and has {', '.join(names) or 'none'}"
+            f"{path.name} is not a table that blinkloop knows: it needs the columns "
+            f"frame, x [nm], y [nm], as ThunderSTORM calls them, and has "
+            f"{', '.join(names)[:300] or 'none'}; name them so, or export the table "
+            f"from its program in that format"
         )
+    # Older versions of ThunderSTORM call it "uncertainty".
+    lateral = _length(names, "uncertainty_xy") or _length(names, "uncertainty")
     meta = _beside(path)
-    pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, path.name)
-    values = _numbers(path, len(names))
-    for at in (frame, x, y):
+    said = pixel_size_nm, meta.get("pixel_size_nm"), meta.get("pixel_size_xy_nm")
+    lengths = [length for length in (x, y, lateral) if length is not None]
+    pixel_x = pixel_y = float("nan")
+    known = any(value is not None for value in said)
+    if known or any(unit != _PIXELS for _, unit in lengths):
+        pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, path.name)
+        meta["pixel_size_nm"] = pixel_x
+        if pixel_x != pixel_y:
+            meta["pixel_size_xy_nm"] = [pixel_x, pixel_y]
+    values = numbers(path, head)
+    for at in (frame, x[0], y[0]):
         refuse_blank(values[:, at], names[at], path.name)
     rows = blank_rows(values.shape[0])
     first, corner = (0, 0.0) if _by_picasso(names, values) else (1, 0.5)
     rows["frame"] = frames_from_zero(values[:, frame], first, path.name)
-    rows["x_px"] = values[:, x] / pixel_x - corner
-    rows["y_px"] = values[:, y] / pixel_y - corner
+    rows["x_px"] = _in_px(values, x, pixel_x) - corner
+    rows["y_px"] = _in_px(values, y, pixel_y) - corner
     for ours, theirs in _NAMES.items():
-        column = _find(names, theirs)
+        column = find(names, theirs)
         if column is not None:
-            rows["z_nm" if ours == "z" else ours] = values[:, column]
-    # Older versions of ThunderSTORM call it "uncertainty".
-    lateral = _find(names, ("uncertainty_xy [nm]", "uncertainty [nm]"))
+            rows[ours] = values[:, column]
+    meta["three_dimensional"] = False
+    for field, name in (("z_nm", "z"), ("z_sigma_nm", "uncertainty_z")):
+        length = _length(names, name)
+        # A height in pixels is none: nobody knows of which axis.
+        if length is not None and length[1] in _NM:
+            rows[field] = values[:, length[0]] * _NM[length[1]]
+            meta["three_dimensional"] |= field == "z_nm"
     if lateral is not None:
-        rows["x_sigma_px"] = values[:, lateral] / pixel_x
-        rows["y_sigma_px"] = values[:, lateral] / pixel_y
-    meta["pixel_size_nm"] = pixel_x
-    if pixel_x != pixel_y:
-        meta["pixel_size_xy_nm"] = [pixel_x, pixel_y]
-    meta["three_dimensional"] = _find(names, _NAMES["z"]) is not None
+        rows["x_sigma_px"] = _in_px(values, lateral, pixel_x)
+        rows["y_sigma_px"] = _in_px(values, lateral, pixel_y)
     return LocalizationTable(rows, meta)
+
+
+def _length(names: Sequence[str], name: str) -> tuple[int, str] | None:
+    """Place and unit of a column with lengths; None without one in a known unit."""
+    for unit in (*_NM, _PIXELS):
+        at = find(names, (f"{name} [{unit}]",))
+        if at is not None:
+            return at, unit
+    plain = find(names, ("z_nm",)) if name == "z" else None
+    return None if plain is None else (plain, "nm")
+
+
+def _in_px(
+    values: npt.NDArray[np.float64], length: tuple[int, str], pixel_nm: float
+) -> npt.NDArray[np.float64]:
+    column, unit = length
+    found: npt.NDArray[np.float64] = values[:, column]
+    return found if unit == _PIXELS else found * _NM[unit] / pixel_nm
 
 
 def _by_picasso(names: Sequence[str], values: npt.NDArray[np.float64]) -> bool:
@@ -209,7 +227,7 @@ def _by_picasso(names: Sequence[str], values: npt.NDArray[np.float64]) -> bool:
     It writes its own numbers under ThunderSTORM's header: ids and frames from 0,
     positions from the centre of the first pixel, and `bkgstd` is 0 in every row.
     """
-    number, noise = (_find(names, (name,)) for name in ("id", "bkgstd [photon]"))
+    number, noise = (find(names, (name,)) for name in ("id", "bkgstd [photon]"))
     if number is None or noise is None or not len(values):
         return False
     return bool(values[0, number] == 0 and np.all(values[:, noise] == 0))
@@ -246,47 +264,6 @@ def _columns(
         "uncertainty_z [nm]": rows["z_sigma_nm"],
         "probability": rows["prob"],
     }
-
-
-def _header(line: str) -> list[str]:
-    """Names of a header line; some programs quote the whole line once more."""
-    cells = next(csv.reader([line.strip()]), [])
-    if len(cells) == 1 and "," in cells[0]:
-        cells = next(csv.reader([cells[0]]))
-    return [re.sub(r"\s+", " ", cell.strip().strip('"')) for cell in cells]
-
-
-def _find(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    lower = [name.lower() for name in names]
-    return next((lower.index(name) for name in wanted if name in lower), None)
-
-
-def _numbers(path: Path, columns: int) -> npt.NDArray[np.float64]:
-    """(rows, columns) of the file; an empty cell is NaN."""
-    options: dict[str, Any] = {"delimiter": ",", "skiprows": 1, "ndmin": 2}
-    with warnings.catch_warnings():
-        # An empty table is a table, not a reason to warn.
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            values = np.loadtxt(path, encoding="utf-8-sig", quotechar='"', **options)
-        except ValueError:
-            try:
-                values = np.genfromtxt(
-                    path, delimiter=",", skip_header=1, encoding="utf-8-sig", ndmin=2
-                )
-            except ValueError as error:
-                raise InputError(
-                    f"{path.name}: a row has not {columns} cells "
-                    f"({' '.join(str(error).split())[:120]}); the file is damaged"
-                ) from error
-    if values.size == 0:
-        return np.empty((0, columns))
-    if values.shape[1] != columns:
-        raise InputError(
-            f"{path.name}: the header names {columns} columns, the rows have "
-            f"{values.shape[1]}; the file is damaged or not comma-separated"
-        )
-    return np.asarray(values, np.float64)
 
 
 def _beside(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,16 @@ __all__ = [
 _COLOURS, _SMALLEST_PX = 4, 16
 """Frames are wider than colours are many, when they are as high as this."""
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
-_TO_NM = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "um": 1e3, "µm": 1e3}
+_TO_NM = {
+    "angstrom": 0.1,
+    "nanometer": 1.0,
+    "nm": 1.0,
+    "micrometer": 1e3,
+    "um": 1e3,
+    "µm": 1e3,
+    "millimeter": 1e6,
+    "meter": 1e9,
+}
 
 
 def is_npy(path: Path, head: bytes) -> bool:
@@ -98,6 +108,7 @@ def open_zarr(path: Path) -> ZarrMovie:
         ) from error
     if isinstance(node, zarr.Group):
         node, facts = _image_of(node, path.name)
+    _refuse_order(getattr(node.metadata, "dimension_names", None), path.name)
     return ZarrMovie(path.name, node, facts)
 
 
@@ -232,18 +243,31 @@ def _largest_level(group: Any, described: Any, name: str) -> tuple[Any, dict[str
             f"give the folder of the array itself"
         ) from error
     facts: dict[str, Any] = {}
+    # First those of the level, then those of all levels: they multiply.
     scales = [
-        t["scale"]
-        for t in level.get("coordinateTransformations", ())
-        if t.get("type") == "scale"
+        float(t["scale"][-1])
+        for one in (level, image)
+        for t in one.get("coordinateTransformations", ())
+        if t.get("type") == "scale" and "scale" in t
     ]
     axes = image.get("axes", ())
     _refuse_channels(axes, array.shape, name)
+    _refuse_order([a.get("name") if isinstance(a, dict) else a for a in axes], name)
     if scales and axes and isinstance(axes[-1], dict):
         unit = _TO_NM.get(str(axes[-1].get("unit", "")))
         if unit is not None:
-            facts["pixel_size_nm"] = float(scales[0][-1]) * unit
+            facts["pixel_size_nm"] = math.prod(scales) * unit
     return array, facts
+
+
+def _refuse_order(axes: Any, name: str) -> None:
+    """Refuse axes whose names say that the last two are not rows and columns."""
+    names = [str(axis).lower() for axis in axes or ()]
+    if {"x", "y"} <= set(names) and names[-2:] != ["y", "x"]:
+        raise InputError(
+            f"{name}: its axes are {', '.join(names)}, and those of a movie end in y, "
+            f"x; save the array with its axes in the order (frames, rows, columns)"
+        )
 
 
 def _refuse_channels(axes: Any, shape: tuple[int, ...], name: str) -> None:

@@ -37,6 +37,7 @@ from blinkloop.integrations.movies.tiff_facts import (
 )
 from blinkloop.integrations.movies.tiff_ome import (
     OmePlanes,
+    continued_in,
     described_in,
     ome_planes,
 )
@@ -95,6 +96,8 @@ def open_tiff(path: Path, remarks: tuple[str, ...] = ()) -> TiffMovie:
     _refuse_several(directory)
     stored = _pixel_type(first, directory)
     planes, damage = _planes(directory, first)
+    if damage is None and all(plane.file == path for plane in planes):
+        remarks += _unlisted(path, directory.first_tags)
     return TiffMovie(
         name,
         (len(planes), first.height, first.width),
@@ -103,6 +106,18 @@ def open_tiff(path: Path, remarks: tuple[str, ...] = ()) -> TiffMovie:
         damage,
         directory.first_tags,
         remarks,
+    )
+
+
+def _unlisted(path: Path, tags: Mapping[int, Any]) -> tuple[str, ...]:
+    """A remark when Micro-Manager went on in a file that this one does not tell of."""
+    more = continued_in(path.name)
+    known = described_in(str(tags.get(270, "")))
+    if known or not more or not (path.parent / more).is_file():
+        return ()
+    return (
+        f"{path.name}: {more} lies beside it, but its frames are not listed here, as "
+        f"when a recording is interrupted; this file alone is read",
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-__all__ = ["OmePlanes", "described_in", "ome_pixels", "ome_planes"]
+__all__ = ["OmePlanes", "continued_in", "described_in", "ome_pixels", "ome_planes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,19 @@ def described_in(description: str) -> str:
     """
     found = re.search(r'<BinaryOnly[^>]*\bMetadataFile="([^"]+)"', description[:4096])
     return found[1] if found else ""
+
+
+def continued_in(name: str) -> str:
+    """The file in which Micro-Manager would go on after one of that name; "" if none.
+
+    After 4 GB, `m_MMStack_Pos0.ome.tif` is followed by `m_MMStack_Pos0_1.ome.tif`.
+    """
+    # Positions of a grid end in numbers, too, but in three digits: 1-Pos_000_001.
+    form = r"(.*MMStack(?:_.*?)?)(?:_([1-9]\d*))?(\.ome\.tiff?)"
+    found = re.fullmatch(form, name)
+    if found is None:
+        return ""
+    return f"{found[1]}_{int(found[2] or 0) + 1}{found[3]}"
 
 
 def ome_pixels(description: str, name: str = "") -> ElementTree.Element | None:

@@ -17,7 +17,7 @@ from blinkloop.errors import InputError
 from blinkloop.optics.gaussian import render_gaussians
 from blinkloop.psf_file import write_psf
 from blinkloop.training.calibration._axes import flip_rows, transposed
-from blinkloop.training.calibration.files import read_calibration
+from blinkloop.training.calibration.files import is_calibration, read_calibration
 
 
 def same_psf(got, expected, **at):
@@ -214,6 +214,28 @@ def test_picasso_is_a_gaussian_of_its_widths(picasso, x, y, z, tolerance):
     expected = render_gaussians(*values, np.zeros(1, np.int64), 1, 29, 33)[0]
     np.testing.assert_allclose(frame, expected, atol=tolerance * expected.max())
     np.testing.assert_allclose(frame.sum(), 1000, rtol=2e-3)
+
+
+def test_picasso_spells_its_factor_in_two_ways(picasso):
+    """Its command line writes "Magnification Factor"."""
+    path = picasso(**{"Magnification factor": None, "Magnification Factor": 0.5})
+    np.testing.assert_allclose(read_calibration(path).z_range_nm, (-250, 250))
+
+
+def test_picasso_splines_are_told_from_bead_stacks(tmp_path):
+    """HDF5 as Picasso 0.11 keeps them: `coefficients`, and JSON in an attribute."""
+    path = tmp_path / "spline_calib.hdf5"
+    with h5py.File(path, "w") as file:
+        file["coefficients"] = np.zeros((64, 30, 13, 13), "f4")
+        file.attrs["metadata"] = '{"pixelsize": 130.0}'
+    assert is_calibration(path)
+    with pytest.raises(
+        InputError, match=r"a spline calibration of Picasso, .* bead stack"
+    ):
+        read_calibration(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["metadata"]
+    assert not is_calibration(path)
 
 
 def test_picasso_range_ends_where_curves_end(picasso):

@@ -224,6 +224,24 @@ def test_channels(save, mirror, turned):
 
 
 @pytest.mark.parametrize(
+    ("cspline", "says"),
+    [
+        pytest.param({"dz": 0.05}, r"slices of 0\.05 nm are thinner", id="dz in um"),
+        pytest.param({"light": 1e3}, "times its light in this PSF", id="counts"),
+        pytest.param({"light": 0.0}, "has 0 times its light", id="dark"),
+        pytest.param({"light": -1.0}, "times its light in this PSF", id="negative"),
+    ],
+)
+def test_units_that_cannot_be(save, cspline, says):
+    light = cspline.pop("light", None)
+    if light is not None:
+        cspline["coeff"] = cell(light * smap_coefficients(calibration()))
+    with pytest.raises(InputError, match=says) as error:
+        read_calibration(save(SXY=entry(cspline=cspline)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("emmirror", "em_on", "flipped"),
     [
         pytest.param(3.0, 1.0, True, id="mirrored"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ TEXTS = {
         'identifier="Position-1-0" /><field identifier="ImageNumber-0-0" /><field '
         'identifier="Amplitude-0-0" /></localizations>\n50 200 0 33290.1\n'
         "1060 50 2 21275.4\n",
-        (0.0, 1.5, np.nan, np.nan),
+        (0.5, 2.0, np.nan, np.nan),
     ),
 }
 
@@ -105,6 +106,21 @@ def test_smap_mat_says_its_pixel(write: object, tmp_path: Path) -> None:
     np.testing.assert_allclose(table.data["x_px"][0], 0, atol=1e-9)
     np.testing.assert_allclose(table.data["y_px"][0], 1.5)
     assert table.meta["pixel_size_nm"] == pytest.approx(104)
+
+
+def test_empty_fields_of_smap_are_no_values(tmp_path: Path) -> None:
+    """MATLAB keeps znm = [] as the two numbers 0 and 0, its size."""
+    path = tmp_path / "run_sml.mat"
+    _smap_h5(path)
+    with h5py.File(path, "r+") as file:
+        for name in ("znm", "bg"):
+            file[f"saveloc/loc/{name}"] = np.zeros(2, "u8")
+            file[f"saveloc/loc/{name}"].attrs["MATLAB_empty"] = np.uint8(1)
+        file["saveloc/loc/xnmerr"] = [[10.4, 20.8]]
+    data = read_table(path).data
+    assert np.isnan(data["z_nm"]).all()
+    assert np.isnan(data["background_photons"]).all()
+    np.testing.assert_allclose(data["x_sigma_px"], [0.1, 0.2], rtol=1e-6)
 
 
 def test_another_mat_is_refused(tmp_path: Path) -> None:
@@ -186,6 +202,66 @@ def test_a_position_that_is_no_number_is_named(program: str, tmp_path: Path) -> 
     path.write_text(text.replace("B,1", "2,none"))
     with pytest.raises(InputError, match=r"column x.* first of 1 in row 2"):
         read_table(path, 100.0)
+
+
+def test_hdf5_tables_that_are_not_picassos(tmp_path: Path) -> None:
+    path = tmp_path / "locs.hdf5"
+    with h5py.File(path, "w") as file:
+        file["locs/x"] = [1.0, 2.0]  # columns in a group, as pandas and others do
+    with pytest.raises(InputError, match=r"holds no table .* \(it holds locs\)"):
+        read_table(path)
+    kinds = [("frame", "f4"), ("x", "f4"), ("y", "f4")]
+    with h5py.File(path, "w") as file:
+        file["locs"] = np.array([(1, 2, 3), (np.nan, 2, 3)], kinds)
+    with pytest.raises(InputError, match=r"frame has cells without a number .* row 2"):
+        read_table(path)
+
+
+def _smappy(path: Path, pixel: object, **columns: list[float]) -> None:
+    """As SMAPpy 0.4.1 writes what it fitted."""
+    with h5py.File(path, "w") as file:
+        file.attrs["format"], file.attrs["format_version"] = "smappy-localizations", 1
+        file.attrs["metadata"] = json.dumps({"units": "nm", "pixelsize_nm": pixel})
+        file.attrs["n_localizations"] = len(next(iter(columns.values()), []))
+        for name, values in columns.items():
+            file[f"locs/{name}"] = np.array(values, "f4")
+
+
+def test_smappy(tmp_path: Path) -> None:
+    path = tmp_path / "locs.h5"
+    _smappy(
+        path,
+        [100.0, 120.0],
+        frame=[0, 3],
+        x_nm=[0, 3025],
+        y_nm=[180, 0],
+        z_nm=[-30, 5],
+        photons=[900, 800],
+        photons_err=[30, 29],
+        xy_err_nm=[11, 11],
+        x_err_nm=[10, 10],
+        y_err_nm=[12, 12],
+    )
+    table = read_table(path)
+    np.testing.assert_array_equal(table.data["frame"], [0, 3])
+    np.testing.assert_allclose(table.data["x_px"], [0, 30.25])
+    np.testing.assert_allclose(table.data["y_px"], [1.5, 0])
+    for name in ("x_sigma_px", "y_sigma_px"):
+        np.testing.assert_allclose(table.data[name], [0.1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(table.data["z_nm"], [-30, 5])
+    assert table.meta["pixel_size_xy_nm"] == [100, 120]
+    assert table.meta["three_dimensional"] is True
+    _smappy(path, None, frame=[0, 3], x_nm=[0, 3025], y_nm=[180, 0])
+    with pytest.raises(InputError, match="--pixel-size-nm"):
+        read_table(path)
+    _smappy(path, 100.0, frame=[0, 3], x_nm=[0, 3025], y_nm=[180])
+    with pytest.raises(InputError, match="column y_nm is not as long"):
+        read_table(path)
+    _smappy(path, 100.0, frame=[0, 3], x_pix=[0, 3025])
+    with pytest.raises(InputError, match="no column x_nm"):
+        read_table(path)
+    _smappy(path, 100.0)
+    assert len(read_table(path)) == 0
 
 
 def test_frames_below_0_are_not_written(tmp_path: Path) -> None:

@@ -107,6 +107,55 @@ def test_channels_of_an_ome_zarr_are_no_frames(tmp_path: Path, stack: Stack) -> 
         open_movie(_ome_zarr(tmp_path / "c.zarr", stack[None], "tcyx"))
 
 
+@pytest.mark.parametrize("axes", ["txy", "yxt", "xyt"])
+def test_axes_that_do_not_end_in_rows_and_columns(
+    axes: str, tmp_path: Path, stack: Stack
+) -> None:
+    turned = stack.transpose(["tyx".index(axis) for axis in axes])
+    with pytest.raises(InputError, match=f"axes are {', '.join(axes)}, .* end in y, x"):
+        open_movie(_ome_zarr(tmp_path / "m.zarr", turned, axes))
+    zarr = pytest.importorskip("zarr")
+    # As xarray names them.
+    path = tmp_path / "n.zarr"
+    zarr.create_array(str(path), data=turned, dimension_names=tuple(axes))
+    with pytest.raises(InputError, match="end in y, x; save the array"):
+        open_movie(path)
+
+
+@pytest.mark.parametrize(
+    ("level", "image", "unit", "nm"),
+    [
+        ([1, 0.1, 0.1], None, "micrometer", 100),
+        ([1, 1, 1], [1, 0.1, 0.1], "micrometer", 100),
+        ([1, 2, 2], [1, 0.05, 0.05], "micrometer", 100),
+        (None, [1, 1000, 1000], "angstrom", 100),
+        ([1, 0.1, 0.1], None, None, None),
+    ],
+)
+def test_scales_of_an_ome_zarr_multiply(
+    level: list[float] | None,
+    image: list[float] | None,
+    unit: str | None,
+    nm: float | None,
+    tmp_path: Path,
+    stack: Stack,
+) -> None:
+    """Of the level, and of all levels, as OME-NGFF 0.4 and 0.5 have it."""
+    zarr = pytest.importorskip("zarr")
+    path = _ome_zarr(tmp_path / "m.zarr", stack, "tyx")
+    group = zarr.open_group(str(path))
+    ome = group.attrs["ome"]
+    (described,) = ome["multiscales"]
+    for scale, where in ((level, described["datasets"][0]), (image, described)):
+        if scale is not None:
+            where["coordinateTransformations"] = [{"type": "scale", "scale": scale}]
+    for axis in described["axes"][1:] if unit else ():
+        axis["unit"] = unit
+    group.attrs["ome"] = ome
+    with open_movie(path) as movie:
+        assert movie.facts().get("pixel_size_nm") == (nm and pytest.approx(nm))
+
+
 @pytest.mark.parametrize("ndim", [3, 4])
 def test_a_chunk_that_is_damaged_or_missing(
     ndim: int, tmp_path: Path, stack: Stack

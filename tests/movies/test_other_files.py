@@ -313,3 +313,23 @@ def test_frames_along_the_last_axis_are_doubted(tmp_path: Path) -> None:
         assert "50 frames of 20 x 20 px" in movie.notes()[0]
     with open_movie(tmp_path / "n.npy") as movie:
         assert movie.notes() == ()
+
+
+def test_dax_whose_bytes_may_lie_in_either_order(tmp_path: Path, stack: Stack) -> None:
+    path = tmp_path / "m.dax"
+    _dax("<", "little")(path, stack)
+    beside = path.with_suffix(".inf")
+    text = beside.read_text()
+    beside.write_text(text.title().replace(" X ", " x "))
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(movie.read(0, len(stack)), stack)
+        assert movie.notes() == ()
+    for silent in (text.replace(", little endian", ""), text.replace("data type", "a")):
+        beside.write_text(silent)
+        with pytest.raises(InputError, match="order of the bytes; add the line"):
+            open_movie(path)
+    beside.write_text(text.replace(f"frames = {len(stack)}", "frames = 2"))
+    with open_movie(path) as movie:
+        assert movie.n_frames == 2
+        (note,) = movie.notes()
+        assert f"{len(stack) - 2} frames more than the 2" in note

@@ -148,6 +148,29 @@ def test_a_part_of_a_recording_says_so(tmp_path: Path, stack: Stack) -> None:
         assert "listed in m.ome.tif" in note
 
 
+@pytest.mark.parametrize(
+    ("name", "beside", "told"),
+    [
+        ("m_MMStack_Pos0.ome.tif", "m_MMStack_Pos0_1.ome.tif", True),
+        ("m_MMStack.ome.tif", "m_MMStack_1.ome.tif", True),
+        ("m_MMStack_Pos0_1.ome.tif", "m_MMStack_Pos0_2.ome.tif", True),
+        ("m_MMStack_1-Pos_000_001.ome.tif", "m_MMStack_1-Pos_000_001_1.ome.tif", True),
+        ("m_MMStack_1-Pos_000_001.ome.tif", "m_MMStack_1-Pos_000_002.ome.tif", False),
+        ("m_MMStack_Pos0.ome.tif", "m_MMStack_Pos1.ome.tif", False),
+        ("m.ome.tif", "m_1.ome.tif", False),
+    ],
+)
+def test_files_that_an_interrupted_recording_does_not_list(
+    name: str, beside: str, told: bool, tmp_path: Path, stack: Stack
+) -> None:
+    """Micro-Manager writes the description of all files when it is done."""
+    for each in (name, beside):
+        tifffile.imwrite(tmp_path / each, stack, ome=False, metadata=None)
+    with open_movie(tmp_path / name) as movie:
+        assert movie.n_frames == len(stack)
+        assert [beside in note for note in movie.notes()] == [True] * told
+
+
 @pytest.mark.parametrize("kind", ["imagej", "ome"])
 def test_planes_at_several_times_are_told(
     kind: str, tmp_path: Path, stack: Stack

@@ -226,10 +226,25 @@ def test_what_cannot_be_mapped_is_named_in_one_line(changes, words, card_of) -> 
         ("param.json", "[" * 100000, "not valid JSON"),
         ("param.yaml", "", "not a parameter file of DECODE"),
         ("param.yaml", "Camera: {}", "not a parameter file of DECODE"),
+        (
+            "param.yaml",
+            "Camera: {}\nSimulation: {}\nModel: {backbone: SigmaMUNet}",
+            r"of DECODE 0\.11 or later .* those of 0.9 and 0.10 are",
+        ),
         ("param.yaml", "name: small\nseed: 1\ncamera: {}\n", "not a parameter file"),
         ("param.yaml", "a: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
-    ids=["ending", "yaml", "json", "deep", "empty", "one section", "recipe", "code"],
+    ids=[
+        "ending",
+        "yaml",
+        "json",
+        "deep",
+        "empty",
+        "one section",
+        "0.11",
+        "recipe",
+        "code",
+    ],
 )
 def test_damaged_and_foreign_files_are_named(name, text, words, tmp_path) -> None:
     path = tmp_path / name

@@ -129,10 +129,17 @@ def test_other_networks_are_refused_in_one_line(change, words, state) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict", "model_state"])
-@pytest.mark.parametrize("prefix", ["", "module."], ids=["plain", "DataParallel"])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "module.", "_orig_mod.module."],
+    ids=["plain", "DataParallel", "averaged, compiled"],
+)
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_checkpoints_in_all_wrappings(key, prefix, zipped, state, tmp_path) -> None:
     content = {prefix + name: value.double() for name, value in state.items()}
+    if "_" in prefix:
+        # As torch.optim.swa_utils.AveragedModel counts.
+        content["n_averaged"] = torch.tensor(7)
     if key:
         content = {key: content, "step": 3, "optimizer_state": {"state": {}}}
     path = tmp_path / "model.pt"

@@ -17,6 +17,10 @@ __all__ = ["Choice", "finish", "light_in_focus", "pick", "pixel_size"]
 
 T = TypeVar("T")
 
+_THINNEST_NM = 1.0
+_LIGHT = (0.01, 10.0)
+"""About 1, but a second channel is in shares of the first one's light."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -104,7 +108,18 @@ def finish(
     mirrored: bool = False,
     notes: Sequence[str] = (),
 ) -> PsfCalibration:
-    """Undo the EM mirror unless told not to, and write down where all came from."""
+    """Undo the EM mirror unless told not to, and write down where all came from.
+
+    Raises
+    ------
+    InputError
+        When the heights or the light cannot be in nm and in shares of an emitter's.
+    """
+    if calibration.dz_nm < _THINNEST_NM:
+        raise InputError(
+            f"{path}: slices of {calibration.dz_nm:g} nm are thinner than any stage "
+            f"steps, so the unit is another one; put the step in nm into the file"
+        )
     if choice.em_mirrored is not None:
         mirrored = choice.em_mirrored
     notes = list(notes)
@@ -115,7 +130,14 @@ def finish(
     source = {"program": program, "file": path.name, "sha256": file_sha256(path)}
     if notes:
         source["notes"] = "; ".join(notes)
-    quality = {"light_in_focus": light_in_focus(result)}
+    light = light_in_focus(result)
+    if not _LIGHT[0] < light < _LIGHT[1]:
+        raise InputError(
+            f"{path}: an emitter in focus has {light:.3g} times its light in this PSF, "
+            f"and photons would be wrong by that; scale the coefficients to a sum of "
+            f"about 1 in focus, or calibrate the beads again"
+        )
+    quality = {"light_in_focus": light}
     return replace(
         result,
         source={**source, **calibration.source},

@@ -72,10 +72,16 @@ def read_calibration(
             ours = (name.decode() if isinstance(name, bytes) else str(name)) == FORMAT
             reader = read_smappy if is_smappy(file) else read_uipsf
             known = ours or is_smappy(file) or is_uipsf(file)
+            picasso = _is_picasso_spline(file)
         if ours:
             return _own(path, choice)
         if known:
             return reader(path, choice)
+        if picasso:
+            raise InputError(
+                f"{path}: a spline calibration of Picasso, which is not read; give the "
+                f"bead stack that it was made from"
+            )
         raise _unknown(path)
     if is_picasso(_yaml(path)):
         return read_picasso(path, choice)
@@ -104,12 +110,19 @@ def is_calibration(path: Path) -> bool:
     with h5py.File(path, "r") as file:
         if "format" in file.attrs or is_smappy(file) or is_uipsf(file):
             return True
+        if _is_picasso_spline(file):
+            return True
         if ending == ".mat" and any(name in file for name in _SMAP_PARTS):
             return True
         return not _has_stack(file)
 
 
 _SMAP_PARTS = ("SXY", "cspline", "cspline_psf_model", "parameters")
+
+
+def _is_picasso_spline(file: Any) -> bool:
+    """Whether an open HDF5 file is a spline calibration of Picasso 0.11."""
+    return "coefficients" in file and "metadata" in file.attrs
 
 
 def _has_stack(file: Any) -> bool:

@@ -50,7 +50,10 @@ def read_picasso(path: Path, choice: Choice) -> PsfCalibration:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     pick(path, [document], choice.channel, "channel", [])
     curves = [_polynomial(path, document, name) for name in (_X, _Y)]
-    magnification = _number(path, document, "Magnification factor")
+    # Its command line writes the one, its windows the other.
+    spelt = [f"Magnification {word}" for word in ("factor", "Factor")]
+    given = next((name for name in spelt if name in document), spelt[0])
+    magnification = _number(path, document, given)
     low, high = _stage_range(path, document, curves)
     slices = max(math.ceil((high - low) * magnification / _SLICE_NM), 4)
     # Slices from the highest emitter down, as `SplinePsf` counts them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,10 @@ __all__ = ["read_state"]
 
 _WRAPPERS = ("model_state", "state_dict", "model_state_dict")
 """Keys under which checkpoints keep the weights; the first is official `ckpt.pt`'s."""
-_PARALLEL = "module."
+_WRAPPED = re.compile(r"^((module|_orig_mod)\.)+")
+"""In front of the names: of parallel, averaged and compiled networks."""
+_AVERAGED = "n_averaged"
+"""How many steps went into an average (`torch.optim.swa_utils`), beside its weights."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -61,7 +65,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
                 f"{type(value).__name__}, so this is no state dict; give the "
                 f"model_*.pt that DECODE wrote"
             )
-        result[name.removeprefix(_PARALLEL)] = value.detach().float()
+        if name == _AVERAGED:
+            continue
+        result[_WRAPPED.sub("", name)] = value.detach().float()
     return result
 
 

@@ -192,6 +192,11 @@ def read_parameters(path: Path) -> OfficialParameters:
             f"{path}: not a parameter file of DECODE (no sections Camera, Simulation, "
             f"...); give the param_run file that DECODE wrote beside the model"
         )
+    if isinstance(data.get("Model"), Mapping) and "backbone" in data["Model"]:
+        raise InputError(
+            f"{path}: a parameter file of DECODE 0.11 or later (it has "
+            f"Model.backbone), whose networks are not read; those of 0.9 and 0.10 are"
+        )
     try:
         return OfficialParameters.model_validate(
             {key: value for key, value in data.items() if key in known}
