@@ -127,6 +127,8 @@ def make_loop(
     stop_at_max_s: float | None = None,
     tune: bool = False,
     field_px: int | None = None,
+    laser_step: float | None = None,
+    laser_settle_s: float | None = None,
 ) -> FeedbackLoop:
     """Estimator, controller and guard for a model.
 
@@ -161,6 +163,8 @@ def make_loop(
         Begin with a step test that sets the gains.
     field_px
         Pixels of an image; few emitters take longer updates.
+    laser_step, laser_settle_s
+        Of the laser's values, and how late it reports them; None = found out.
 
     Raises
     ------
@@ -187,7 +191,7 @@ def make_loop(
         top = laser.limits[1] if laser is not None else 1.0
     start = start_power if start_power is not None else top / 100.0
     kind = ACTUATORS[actuator]
-    resolution = kind.resolution or getattr(laser, "resolution", None)
+    resolution = laser_step or kind.resolution or getattr(laser, "resolution", None)
     if update_frames is None:
         update_frames = _update_frames(estimator, frame_s)
         looked_at = field_px if region is None else region[2] * region[3]
@@ -218,6 +222,7 @@ def make_loop(
             safe_value=safe_power,
             max_dose=max_dose,
             resolution=resolution,
+            settle_s=laser_settle_s or 0.0,
             stale_s=max(_STALE_S, 8 * frame_s),
             dark_after_s=max(_DARK_AFTER_S, 20 * frame_s),
         )
@@ -243,6 +248,7 @@ def make_loop(
         mode=mode,  # type: ignore[arg-type]
         log=commands,
         deadman=_start(deadman, commands) if mode == "control" else None,
+        learn=True,
     )
     loop = FeedbackLoop(density, FeedbackController(settings), guard)
     if isinstance(target, str):

@@ -85,6 +85,17 @@ __all__ = ["command"]
     show_default=True,
     help="Written on any fault, stop and exit.",
 )
+@click.option(
+    "--laser-step",
+    type=FiniteRange(0, min_open=True),
+    help="Step of the laser's values, e.g. 1 for whole per cents; default: found out.",
+)
+@click.option(
+    "--laser-settle",
+    type=FiniteRange(0, 1, min_open=True),
+    metavar="SECONDS",
+    help="So late the laser reports a new value, at most 1 s; default: found out.",
+)
 @click.option("--max-dose", type=float, help="Limit of power x seconds.")
 @click.option(
     "--actuator",
@@ -131,6 +142,8 @@ def command(
     start_power: float | None,
     max_power: float | None,
     safe_power: float,
+    laser_step: float | None,
+    laser_settle: float | None,
     max_dose: float | None,
     actuator: str,
     stop_at_max_s: float | None,
@@ -218,6 +231,8 @@ def command(
         start_power=start_power,
         max_power=max_power,
         safe_power=safe_power,
+        laser_step=laser_step,
+        laser_settle_s=laser_settle,
         max_dose=max_dose,
         log=folder / "laser.csv" if mode != "off" else None,
         frame_s=float(source.camera_facts().get("exposure_ms", 0.0)) / 1000.0,

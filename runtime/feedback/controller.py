@@ -177,6 +177,12 @@ class FeedbackController:
             self._settling_frames = self._settings.settling_frames(frames)
             self._sample.set_on_time(frames)
 
+    def set_resolution(self, step: float | None) -> None:
+        """The laser takes steps of that; less than one would be rounded to off."""
+        if step is not None and step < self._settings.max_power:
+            self._grid, self._floor = step, max(self._floor, step)
+            self._lowest = math.log(self._floor)
+
     def applied(self, power: float) -> None:
         """Say what power is really applied; what lies off the limits is clamped."""
         if math.isfinite(power) and self._seen == 0:

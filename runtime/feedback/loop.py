@@ -274,11 +274,14 @@ class FeedbackLoop:
         if self.mode != "control":
             return
         self._guard.arm(None if self._copying else self._controller.power)
+        # A laser of steps may have been found out.
+        self._controller.set_resolution(self._guard.limits.resolution)
         self._controller.applied(self._guard.value)
 
     def _take(self, results: Sequence[FrameResult]) -> None:
         acted = False
         guard, update = self._guard, self._estimator.update
+        guard.complain()
         for result in results:
             before = self._estimate
             if before is not None and result.index <= before.index:
