@@ -23,7 +23,7 @@ from blinkloop.runtime.feedback.port import LaserPort
 
 __all__ = ["find_out", "patient"]
 
-_SHARES = (0.382, 0.854, 1.0)
+_SHARES = (1.0, 0.382, 0.854)
 """Of the start value: no decimal step fits them all by chance."""
 _POLL_S, _UNCHANGED_S = 0.01, 0.5
 _MOST_STEP, _MOST_OFF = 0.02, 0.005
@@ -36,7 +36,8 @@ def find_out(
     port: LaserPort,
     given: LaserLimits,
     start_value: float,
-    wanted: Callable[[], bool] = lambda: True,
+    record: Callable[[float, float], object],
+    wanted: Callable[[], bool],
 ) -> tuple[str | None, str]:
     """Write, read, and set the port's limits to what the laser does.
 
@@ -47,7 +48,9 @@ def find_out(
     given
         Limits; what they say of its answers is not found out.
     start_value
-        Within the limits; the last value written.
+        Within the limits; the first and largest value written.
+    record
+        Takes every value written and what was read.
     wanted
         False = the laser has been made safe; no more is written.
 
@@ -74,6 +77,7 @@ def find_out(
         if not given.matches(value, before):  # else nobody can tell when it changed
             lags.append(lag_s)
         seen.append((value, read))
+        record(value, read)
         before = read
     port.forget()
     if not wanted():
@@ -132,8 +136,8 @@ def _rounding(
     if not all(map(math.isfinite, readings)) or limits.resolution is not None:
         return None, None
     largest, changed = limits.max_value, len({first, *readings}) > 1
-    start, last = seen[-1]
-    if not changed or limits.matches(limits.safe_value, last):
+    start, answer = seen[0]
+    if not changed or limits.matches(limits.safe_value, answer):
         return None, None
     for step in _decimal_steps(_MOST_STEP * largest):
         if all(_is_rounded(value, read, step) for value, read in seen):

@@ -316,7 +316,13 @@ class LaserGuard(GuardStatus):
     def _find_out(self, start_value: float) -> None:
         self._value = self._checked(lambda: self.limits.clamp(start_value))
         error, found = find_out(
-            self._port, self._given, self._value, lambda: self._armed
+            self._port,
+            self._given,
+            self._value,
+            lambda value, read: self._record(
+                value, value, read, reason="start: to see how it answers"
+            ),
+            lambda: self._armed,
         )
         if not self._armed:
             # By a signal or another thread: which write came last is unknown.
