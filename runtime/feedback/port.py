@@ -16,6 +16,11 @@ __all__ = ["DoseMeter", "LaserPort", "Switch", "Watchdog"]
 
 _ATTEMPTS = 4
 _PAUSE_S = 0.05
+_OPTIONS = {
+    "min_value": "it",
+    "max_value": "it (--max-power)",
+    "safe_value": "it (--safe-power) to the one that does no harm",
+}
 
 
 class Switch(Protocol):
@@ -85,12 +90,12 @@ class LaserPort:
             raise DeviceError(
                 f"{self.label}: its limits cannot be read ({error}); check the device"
             ) from error
-        for name in ("min_value", "max_value", "safe_value"):
+        for name, option in _OPTIONS.items():
             value = getattr(self.limits, name)
             if not low <= value <= high:
                 raise InputError(
                     f"{self.label}: {name} {value:g} is outside what the device takes "
-                    f"({low:g} .. {high:g}); it could never be written; change it"
+                    f"({low:g} .. {high:g}); it could never be written; change {option}"
                 )
 
     def read(self) -> float:
