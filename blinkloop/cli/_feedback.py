@@ -30,6 +30,9 @@ _STALE_S, _DARK_AFTER_S = 2.0, 5.0
 """Without estimates for so long, the laser is held, then dark; longer for cameras of
 less than 4 frames/s."""
 
+_GONE_S = 60.0
+"""Emitters that are gone at once are waited for so long."""
+
 _MOST_UPDATE_FRAMES = 1000
 """With fewer emitters than that can tell, it takes its chances."""
 
@@ -213,6 +216,7 @@ def make_loop(
             resolution=resolution,
             power_floor=kind.floor,
             stop_at_max_updates=at_max,
+            gone_updates=math.ceil(_GONE_S / (update_frames * (frame_s or 0.01))),
             tune=tune,
             start_power=start,
             min_power=lowest,

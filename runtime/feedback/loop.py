@@ -117,6 +117,8 @@ class FeedbackLoop:
         if self.mode == "advise":
             return "advising"
         if self._guard.state == "armed":
+            if self._controller.vanished.gone:
+                return "emitters gone (focus, shutter, stage?): waiting"
             return "holding" if self._guard.holding else "controlling"
         return self._guard.fault or self._guard.reason
 
@@ -253,6 +255,8 @@ class FeedbackLoop:
             "laser_log_error": guard.log.error,
             "feedback_error": self._error,
             "negative_response": self._controller.trip_reason == "negative response",
+            "emitters_gone": self._controller.vanished.times,
+            "emitters_gone_given_up": self._controller.vanished.given_up,
             "tuned_response": _tuned(self._controller),
             "laser_delay_frames": self._controller.delay_frames,
             "controller_stopped": self._controller.trip_reason,
