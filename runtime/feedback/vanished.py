@@ -26,7 +26,7 @@ from blinkloop.runtime.feedback.settings import SLEW_FRAMES
 __all__ = ["SLOWER", "Vanished"]
 
 SLOWER = 0.1
-"""Share of the slew limit at which the power is raised when waiting was in vain: x1.5 in
+"""Share of the slew limit at which the power is raised after waiting in vain: x1.5 in
 2.5 s at 100 frames/s. Focus found again soon then meets little more than is right."""
 
 _NEAR = math.log(2.0)
