@@ -137,3 +137,54 @@ def test_a_real_property_that_changes_later(scope) -> None:
     reasons = " ".join(row["reason"] for row in laser_rows(said.folder))
     assert "reports late" in reasons
     assert check_books(said.folder)["laser_state"] == "safe"
+
+
+@pytest.fixture
+def python_scope(
+    tmp_path: Path, here: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Said]:
+    """Runs with a camera and a laser of `fault_devices`, controlled."""
+    fault_devices = pytest.importorskip("fault_devices")
+    monkeypatch.setattr(fault_devices.Laser, "record", [])
+    monkeypatch.setattr(fault_devices.SpotsCamera, "delivered", 0)
+
+    def call(laser: str, *words: object) -> Said:
+        path = tmp_path / f"{laser}.cfg"
+        path.write_text(
+            "#py pyDevice,Cam,fault_devices,SpotsCamera\n"
+            f"#py pyDevice,L405,fault_devices,{laser}\n"
+            "#py Property,Core,Initialize,1\n"
+            "#py Property,Core,Camera,Cam\n"
+        )
+        power = (*_CONTROL, "L405.Power", "--start-power", 4, "--update-frames", 20)
+        return here("--config", path, *power, *words)
+
+    return call
+
+
+def test_a_late_laser_of_whole_numbers(python_scope) -> None:
+    said = python_scope("LateLaser", "--frames", 200)
+    assert said.code == 0, said.err
+    rows = laser_rows(said.folder)
+    assert "takes steps of 1; reports late" in " ".join(row["reason"] for row in rows)
+    written = [float(row["written"]) for row in rows if row["reason"].startswith("up")]
+    assert all(value == int(value) for value in written)
+    report = check_books(said.folder)
+    assert report["laser_state"] == "safe"
+    assert report["laser_updates"] > 2
+
+
+def test_a_late_laser_that_is_turned_up_goes_dark(python_scope) -> None:
+    # More than there are: it stays on.
+    words = ("--target", 50, "--max-power", 20)
+    said = python_scope("LateLyingLaser", "--frames", 300, *words)
+    assert said.code == 1
+    assert "reports 25" in said.error
+    check_books(said.folder)
+
+
+def test_a_laser_that_stays_dark_is_refused_with_what_to_give(python_scope) -> None:
+    said = python_scope("DeafLaser", "--frames", 20)
+    assert said.code == 1
+    assert re.search(r"reports 0 after 4 .*\(--laser-step\)", said.error)
+    assert laser_rows(said.folder)[-1]["written"] == "0.0"
