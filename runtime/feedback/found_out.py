@@ -139,24 +139,26 @@ def _rounding(
     start, answer = seen[0]
     if not changed or limits.matches(limits.safe_value, answer):
         return None, None
-    for step in _decimal_steps(_MOST_STEP * largest):
-        if all(_is_rounded(value, read, step) for value, read in seen):
-            return step, None
+    step = _step(seen, _MOST_STEP * largest)
+    if step is not None:
+        return step, None
     off = max(abs(read - value) for value, read in seen)
     # 1.5: a laser that stays dark must not pass for one that is a little off.
     far = start - limits.safe_value > 1.5 * _MOST_OFF * largest
     return None, (_MOST_OFF if far and off <= _MOST_OFF * largest else None)
 
 
-def _decimal_steps(largest: float) -> list[float]:
-    """1, 2, 5 x 10^n up to that, over four decades, ascending."""
+def _step(seen: Sequence[tuple[float, float]], largest: float) -> float | None:
+    """The smallest of 1, 2, 5 x 10^n, at most that, which explains all readings."""
     top = math.floor(math.log10(largest))
-    steps = [
-        float(f"{digit}e{power}")
-        for power in range(top - 4, top + 2)
-        for digit in (1, 2, 5)
-    ]
-    return [step for step in steps if step <= largest * (1 + 1e-9)]
+    for power in range(top - 4, top + 2):
+        for digit in (1, 2, 5):
+            step = float(f"{digit}e{power}")
+            if step <= largest * (1 + 1e-9) and all(
+                _is_rounded(value, read, step) for value, read in seen
+            ):
+                return step
+    return None
 
 
 def _is_rounded(value: float, read: float, step: float) -> bool:
@@ -177,6 +179,14 @@ def _refusal(
             f"reports {read:g} after {value:g} was written, less than one step of "
             f"{limits.resolution:g}; give a start power of at least one step "
             f"(--start-power)"
+        )
+    finite = all(math.isfinite(read) for _, read in seen)
+    step = _step(seen, start_value) if finite and seen[0][1] > 0 else None
+    if step is not None and limits.resolution is None:
+        return (
+            f"reports {read:g} after {value:g} was written; if it takes steps of "
+            f"{step:g}, which is more than {_MOST_STEP:.0%} of the largest power, say "
+            f"so (--laser-step {step:g})"
         )
     return (
         f"reports {read:g} after {value:g} was written; if it takes steps only, give "

@@ -176,7 +176,7 @@ def test_a_late_laser_of_whole_numbers(python_scope) -> None:
 
 def test_a_late_laser_that_is_turned_up_goes_dark(python_scope) -> None:
     # More than there are: it stays on.
-    words = ("--target", 50, "--max-power", 20)
+    words = ("--target", 50, "--max-power", 20, "--laser-step", 1)
     said = python_scope("LateLyingLaser", "--frames", 300, *words)
     assert said.code == 1
     assert "reports 25" in said.error

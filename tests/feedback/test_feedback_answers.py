@@ -146,7 +146,7 @@ def test_what_was_found_out() -> None:
         pytest.param(lambda v: 2 * v, 0.0, 3.0, "--laser-step", id="twice"),
         pytest.param(lambda v: v + 7, 0.0, 3.0, "--laser-step", id="more"),
         pytest.param(lambda v: math.nan, 0.0, 3.0, "reports nan", id="no number"),
-        pytest.param(floors(5), 0.0, 12.0, "--laser-step", id="coarse"),
+        pytest.param(floors(5), 0.0, 12.0, "--laser-step 5", id="coarse"),
         pytest.param(exact, 3.0, 3.0, "later than 1 s", id="much too late"),
     ],
 )
