@@ -67,8 +67,8 @@ class LaserGuard(GuardStatus):
     deadman
         Told when it has to watch; acts when this process cannot. Closed with the guard.
     learn
-        Arming with a start value finds out how late and how rounded the laser reports
-        (`find_out`); writes values below it first.
+        The first arming with a start value finds out how late and how rounded the
+        laser reports (`find_out`); it also writes values below the start value.
 
     Attributes
     ----------
@@ -331,6 +331,7 @@ class LaserGuard(GuardStatus):
         if error is not None:
             self._give_up(error)
         self._fresh.restart()  # that took its time
+        self._learn = False  # and need not be done again, beside frames
         if found:
             self._record(reason=f"the laser {found}")
 

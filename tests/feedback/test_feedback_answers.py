@@ -136,6 +136,10 @@ def test_what_was_found_out() -> None:
         assert len(rows) == 4 + (resolution is not None or settle_s > 0), rows
         written = [row.written for row in guard.log.rows() if row.written > 0]
         assert len(written) == guard.writes == 4
+        guard.make_safe("stop")
+        guard.arm(3.217)
+        assert guard.writes == 6  # it is known by now
+        assert guard.limits.resolution == resolution
 
 
 @pytest.mark.parametrize(
