@@ -6,11 +6,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
-from feedback_doubles import ClockDouble, estimate
+from feedback_doubles import ClockDouble, estimate, result
 
 from blinkloop.errors import DeviceError, DisarmedError
-from blinkloop.runtime.feedback import LaserGuard, LaserLimits
+from blinkloop.runtime.density import DensityEstimator
+from blinkloop.runtime.feedback import (
+    ControllerSettings,
+    FeedbackController,
+    FeedbackLoop,
+    LaserGuard,
+    LaserLimits,
+)
 
 
 def exact(value: float) -> float:
@@ -306,3 +314,39 @@ def test_a_start_with_no_change_to_see_is_given_all_the_time() -> None:
         guard.check()
     assert guard.state == "armed"
     assert guard.close()
+
+
+def loop_on(laser: Answering) -> FeedbackLoop:
+    settings = ControllerSettings(
+        target_per_um2=0.5, start_power=3.0, max_power=100.0, update_frames=10
+    )
+    estimator = DensityEstimator(100.0, average_frames=10)
+    return FeedbackLoop(estimator, FeedbackController(settings), guard_of(laser))
+
+
+def test_steps_that_were_found_out_take_turns() -> None:
+    """The right power, 1.7, lies between two of them."""
+    laser = Answering(ClockDouble(), floors(1))
+    loop = loop_on(laser)
+    loop.start()
+    seen = []
+    for index in range(3000):
+        laser.clock.sleep(0.01)
+        seen.append(0.5 * laser.read() / 1.7)
+        loop.observe([result(index, max(seen[-1], 1e-3) * 40.96)])
+    assert np.mean(seen[-1000:]) == pytest.approx(0.5, rel=0.03)
+    loop.close()
+
+
+def test_what_a_look_between_commands_found_ends_the_feedback_with_an_error() -> None:
+    laser = Answering(ClockDouble(), lag_s=0.1)
+    loop = loop_on(laser)
+    loop.start()
+    laser.clock.sleep(1.0)
+    laser.deaf_from = len(laser.written)
+    loop._guard.command(5.0)
+    laser.clock.sleep(1.0)
+    loop._guard.check()  # the watchdog's
+    with pytest.raises(DeviceError, match="reports 3, not the 5 written"):
+        loop.observe([result(0, 20.0)])
+    assert loop.summary()["feedback_error"].startswith("laser 405: reports 3")
