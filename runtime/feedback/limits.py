@@ -136,6 +136,15 @@ class LaserLimits(BaseModel):
             return False
         return low - self._slack(low) <= read <= high + self._slack(high)
 
+    def confirms(self, written: float, read: float) -> bool:
+        """Like `matches`, but one whole step off does not do: for the safe value."""
+        step = self.resolution
+        if not self.matches(written, read):
+            return False
+        if step is None or abs(written - step * round(written / step)) > 1e-6 * step:
+            return True
+        return abs(read - written) <= max(0.5 * step, self.tolerance * abs(written))
+
     def _slack(self, written: float) -> float:
         return max(
             self.tolerance * abs(written),

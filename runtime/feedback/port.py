@@ -192,11 +192,11 @@ class LaserPort:
         if not self.limits.read_back:
             return None, read
         for _ in range(math.ceil(self.limits.settle_s / _PAUSE_S)):
-            if self.limits.matches(value, read):
+            if self.limits.confirms(value, read):
                 break
             self.sleep(_PAUSE_S)
             read = self.read()
-        if not self.limits.matches(value, read):
+        if not self.limits.confirms(value, read):
             return f"reports {read:g} after {value:g} was written", read
         self._before.clear()
         self._unconfirmed_s = None

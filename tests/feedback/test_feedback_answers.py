@@ -269,6 +269,21 @@ def test_the_safe_value_is_waited_for_and_written_once() -> None:
     assert laser.read() == 0.0
 
 
+@pytest.mark.parametrize("lag_s", [0.0, 0.1])
+def test_one_step_above_the_safe_value_is_not_safe(lag_s: float) -> None:
+    """The smallest step of a laser may be two per cent of its largest power."""
+    laser = Answering(ClockDouble(), nearest(2), lag_s)
+    guard = guard_of(laser)
+    guard.arm(6.0)
+    assert guard.limits.resolution == 2.0
+    laser.lie = 2.0
+    assert not guard.make_safe("stop")
+    assert guard.fault is not None
+    assert "reports 2 after 0 was written" in guard.fault
+    laser.lie = None
+    assert guard.make_safe("stop")
+
+
 def test_what_may_still_shine_counts_in_the_dose() -> None:
     clock = ClockDouble()
     laser = Answering(clock, lag_s=0.3)
