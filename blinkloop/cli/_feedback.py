@@ -13,6 +13,7 @@ from blinkloop.cli._output import note
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
+    from blinkloop.runtime import Roi
     from blinkloop.runtime.deadman import DeadManPlan
     from blinkloop.runtime.feedback import CommandLog, FeedbackLoop
     from blinkloop.runtime.feedback.port import Switch
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
 else:
     _ParamType = click.ParamType  # not generic before click 8.4
 
-__all__ = ["feedback_options", "make_loop"]
+__all__ = ["check_max_power", "check_region", "feedback_options", "make_loop"]
 
 _STALE_S, _DARK_AFTER_S = 2.0, 5.0
 """Without estimates for so long, the laser is held, then dark; longer for cameras of
 less than 4 frames/s."""
+
+_GONE_S = 60.0
+"""Emitters that are gone at once are waited for so long."""
 
 _MOST_UPDATE_FRAMES = 1000
 """With fewer emitters than that can tell, it takes its chances."""
@@ -127,6 +131,8 @@ def make_loop(
     stop_at_max_s: float | None = None,
     tune: bool = False,
     field_px: int | None = None,
+    laser_step: float | None = None,
+    laser_settle_s: float | None = None,
 ) -> FeedbackLoop:
     """Estimator, controller and guard for a model.
 
@@ -161,6 +167,8 @@ def make_loop(
         Begin with a step test that sets the gains.
     field_px
         Pixels of an image; few emitters take longer updates.
+    laser_step, laser_settle_s
+        Of the laser's values, and how late it reports them; None = found out.
 
     Raises
     ------
@@ -185,9 +193,11 @@ def make_loop(
     top = max_power
     if top is None:
         top = laser.limits[1] if laser is not None else 1.0
-    start = start_power if start_power is not None else top / 100.0
+    check_max_power(top)
+    lowest = 0.0 if laser is None else max(float(laser.limits[0]), 0.0)
+    start = start_power if start_power is not None else max(top / 100.0, lowest)
     kind = ACTUATORS[actuator]
-    resolution = kind.resolution or getattr(laser, "resolution", None)
+    resolution = laser_step or kind.resolution or getattr(laser, "resolution", None)
     if update_frames is None:
         update_frames = _update_frames(estimator, frame_s)
         looked_at = field_px if region is None else region[2] * region[3]
@@ -206,8 +216,10 @@ def make_loop(
             resolution=resolution,
             power_floor=kind.floor,
             stop_at_max_updates=at_max,
+            gone_updates=math.ceil(_GONE_S / (update_frames * (frame_s or 0.01))),
             tune=tune,
-            start_power=min(start, top),
+            start_power=start,
+            min_power=lowest,
             max_power=top,
             on_time_frames=tau,
             learn_on_time=on_time is None,
@@ -215,15 +227,20 @@ def make_loop(
         )
         limits = LaserLimits(
             max_value=top,
+            min_value=lowest,
             safe_value=safe_power,
             max_dose=max_dose,
             resolution=resolution,
+            settle_s=laser_settle_s or 0.0,
             stale_s=max(_STALE_S, 8 * frame_s),
             dark_after_s=max(_DARK_AFTER_S, 20 * frame_s),
         )
     except ValidationError as error:
         first = error.errors()[0]
-        name = first["loc"][0] if first["loc"] else "feedback"
+        if not first["loc"]:  # values that do not go together
+            text = first["msg"].removeprefix("Value error, ")
+            raise InputError(f"feedback: {text}") from error
+        name = first["loc"][0]
         raise InputError(
             f"feedback: {name} cannot be {first['input']!r:.60}: {first['msg']}"
         ) from error
@@ -237,17 +254,44 @@ def make_loop(
         crowding_late=estimator != "crowding",
     )
     commands = CommandLog(log)
-    guard = LaserGuard(
-        laser,
-        limits,
-        mode=mode,  # type: ignore[arg-type]
-        log=commands,
-        deadman=_start(deadman, commands) if mode == "control" else None,
-    )
+    try:
+        guard = LaserGuard(
+            laser,
+            limits,
+            mode=mode,  # type: ignore[arg-type]
+            log=commands,
+            deadman=_start(deadman, commands) if mode == "control" else None,
+            learn=True,
+        )
+    except InputError:
+        commands.close()
+        raise
     loop = FeedbackLoop(density, FeedbackController(settings), guard)
     if isinstance(target, str):
         loop.copy_target()
     return loop
+
+
+def check_max_power(power: float) -> float:
+    """The same when a laser can have it as its largest; `InputError` otherwise."""
+    if not (math.isfinite(power) and power > 0):
+        raise InputError(f"--max-power {power:g}: give a number above 0")
+    return power
+
+
+def check_region(region: tuple[int, int, int, int] | None, image: Roi) -> None:
+    """`InputError` when no pixel of the region is in the image."""
+    if region is None:
+        return
+    x, y, width, height = region
+    columns = min(x + width, image.x + image.width) - max(x, image.x)
+    rows = min(y + height, image.y + image.height) - max(y, image.y)
+    if columns < 1 or rows < 1:
+        raise InputError(
+            f"--region {x},{y},{width},{height} lies outside the image, which is "
+            f"{image.width} x {image.height} px at ({image.x}, {image.y}) of the chip; "
+            f"give a part of it"
+        )
 
 
 def _update_frames(estimator: str, frame_s: float) -> int:

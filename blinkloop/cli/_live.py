@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ __all__ = [
     "make_folder",
     "new_folder_name",
     "run_live",
+    "unless_refused",
     "write_report",
     "write_tables",
 ]
@@ -98,6 +100,20 @@ def make_folder(folder: Path) -> Path:
             f"one to -o"
         ) from error
     return folder
+
+
+@contextmanager
+def unless_refused(folder: Path) -> Iterator[None]:
+    """A folder made for a run whose input is then refused goes again."""
+    try:
+        yield
+    except InputError:
+        with suppress(OSError):
+            for path in folder.iterdir():
+                if path.name == "laser.csv":  # begun, and empty but for its header
+                    path.unlink()
+            folder.rmdir()  # never one that holds anything else
+        raise
 
 
 def camera_settings(source: FrameSource) -> PipelineSettings:

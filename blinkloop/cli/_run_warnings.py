@@ -28,6 +28,16 @@ def run_warnings(report: RunReport) -> list[str]:
             f"{broken} frames gave no finite density and did not move the laser; "
             f"check the model with 'blinkloop verify', and the camera's facts"
         )
+    gone = int(report.extra.get("emitters_gone", 0))
+    if gone:
+        in_vain = int(report.extra.get("emitters_gone_given_up", 0))
+        then = (
+            f"; {in_vain} times in vain, then it was raised slowly" if in_vain else ""
+        )
+        warnings.append(
+            f"the emitters were gone at once {gone} times (focus, shutter, stage?); "
+            f"the laser waited at the power before{then}; see laser.csv"
+        )
     reason = str(report.extra.get("laser_stopped", ""))
     if reason and not reason.startswith(_PLANNED):
         warnings.append(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from blinkloop.cli._feedback import feedback_options, make_loop
+from blinkloop.cli._feedback import check_region, feedback_options, make_loop
 from blinkloop.cli._hot_mask import HotPixelMask, mask_option, masked
 from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import (
@@ -106,6 +106,7 @@ def command(
         )
         mask = HotPixelMask.of_movie(opened) if mask_hot_pixels else None
         session = masked(session, mask)
+        check_region(region, source.roi)
         loop = make_loop(
             session.model.card,
             mode="advise",

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blinkloop.cli._feedback import feedback_options, make_loop
+from blinkloop.cli._feedback import (
+    check_max_power,
+    check_region,
+    feedback_options,
+    make_loop,
+)
 from blinkloop.cli._following import Following, following_options
 from blinkloop.cli._hot_mask import HotPixelMask, mask_option, masked
 from blinkloop.cli._needs import check_needs
@@ -85,6 +90,17 @@ __all__ = ["command"]
     show_default=True,
     help="Written on any fault, stop and exit.",
 )
+@click.option(
+    "--laser-step",
+    type=FiniteRange(0, min_open=True),
+    help="Step of the laser's values, e.g. 1 for whole per cents; default: found out.",
+)
+@click.option(
+    "--laser-settle",
+    type=FiniteRange(0, 1, min_open=True),
+    metavar="SECONDS",
+    help="So late the laser reports a new value, at most 1 s; default: found out.",
+)
 @click.option("--max-dose", type=float, help="Limit of power x seconds.")
 @click.option(
     "--actuator",
@@ -131,6 +147,8 @@ def command(
     start_power: float | None,
     max_power: float | None,
     safe_power: float,
+    laser_step: float | None,
+    laser_settle: float | None,
     max_dose: float | None,
     actuator: str,
     stop_at_max_s: float | None,
@@ -177,6 +195,7 @@ def command(
         make_folder,
         new_folder_name,
         run_live,
+        unless_refused,
         write_report,
     )
     from blinkloop.cli._show import open_next, show_run
@@ -201,31 +220,35 @@ def command(
     )
     mask = HotPixelMask() if mask_hot_pixels else None
     session = masked(session, mask)
-    writer = None if laser is None or mode == "off" else _laser(core, laser)
+    writer = None if laser is None or mode == "off" else _laser(core, laser, max_power)
+    check_region(region, source.roi)
     folder = make_folder(out or new_folder_name("run"))
-    loop = make_loop(
-        session.model.card,
-        mode=mode,
-        target=target,
-        on_time=on_time,
-        update_frames=update_frames,
-        estimator=estimator,
-        region=region,
-        actuator=actuator,
-        stop_at_max_s=stop_at_max_s,
-        tune=tune,
-        laser=writer,
-        start_power=start_power,
-        max_power=max_power,
-        safe_power=safe_power,
-        max_dose=max_dose,
-        log=folder / "laser.csv" if mode != "off" else None,
-        frame_s=float(source.camera_facts().get("exposure_ms", 0.0)) / 1000.0,
-        deadman=_deadman(core, laser, config, safe_power, folder / "deadman.log")
-        if mode == "control" and laser is not None
-        else None,
-        field_px=source.roi.height * source.roi.width,
-    )
+    with unless_refused(folder):
+        loop = make_loop(
+            session.model.card,
+            mode=mode,
+            target=target,
+            on_time=on_time,
+            update_frames=update_frames,
+            estimator=estimator,
+            region=region,
+            actuator=actuator,
+            stop_at_max_s=stop_at_max_s,
+            tune=tune,
+            laser=writer,
+            start_power=start_power,
+            max_power=max_power,
+            safe_power=safe_power,
+            laser_step=laser_step,
+            laser_settle_s=laser_settle,
+            max_dose=max_dose,
+            log=folder / "laser.csv" if mode != "off" else None,
+            frame_s=float(source.camera_facts().get("exposure_ms", 0.0)) / 1000.0,
+            deadman=_deadman(core, laser, config, safe_power, folder / "deadman.log")
+            if mode == "control" and laser is not None
+            else None,
+            field_px=source.roi.height * source.roi.width,
+        )
     say(session, [])
     tap = PixelTap(source)
     recorder = recording.recorder(source, folder, loop.make_safe)
@@ -337,10 +360,11 @@ def _deadman(
     return core_plan(core, label, prop, safe_power, config, log=log)
 
 
-def _laser(core: Any, name: str) -> MMLaser:
+def _laser(core: Any, name: str, max_power: float | None) -> MMLaser:
     from blinkloop.integrations.micromanager import MMLaser
 
     label, dot, prop = _device_property(core, name)
     if not (dot and label and prop):
         raise InputError(f"--laser {name}: write DEVICE.PROPERTY, e.g. Laser405.Power")
-    return MMLaser(core, label, prop)
+    otherwise = None if max_power is None else (0.0, check_max_power(max_power))
+    return MMLaser(core, label, prop, otherwise=otherwise)

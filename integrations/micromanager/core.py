@@ -111,7 +111,25 @@ def find_configuration(
                 "Micro-Manager's Hardware Configuration Wizard wrote"
             )
         path = beside
+    _check_text(path)
     return path, folder
+
+
+def _check_text(path: Path) -> None:
+    """`InputError` for bytes the core does not read as text, or stumbles over."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        why = "begins with a byte order mark" if text.startswith("\ufeff") else ""
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        byte = error.object[error.start]
+        why = f"is not UTF-8 text (byte 0x{byte:02x} in line {line})"
+    except OSError as error:
+        why = f"cannot be read ({error.strerror or error})"
+    if why:
+        raise InputError(
+            f"{path} {why}; open it in an editor and save it as UTF-8 without BOM"
+        )
 
 
 def configuration_error(error: Exception, path: Path, folder: str) -> InputError:

@@ -10,7 +10,10 @@ from blinkloop.schema import CameraSettings
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
-__all__ = ["camera_facts", "one_line", "select_camera"]
+__all__ = ["camera_facts", "check_exposure", "one_line", "select_camera"]
+
+_ROUNDED, _ROUNDED_MS = 0.05, 0.05
+"""By so much a camera may round an exposure: a share, and some rows."""
 
 
 def one_line(error: BaseException) -> str:
@@ -64,6 +67,18 @@ def select_camera(core: CMMCorePlus, camera: str | None = None) -> str:
         core.setCameraDevice("")
         core.setCameraDevice(camera)
     return camera
+
+
+def check_exposure(camera: str, asked_ms: float, taken_ms: float) -> None:
+    """`InputError` when the camera left its exposure as it was, or cut it.
+
+    Cores say nothing of what is off a camera's limits; rounding to rows is no fault.
+    """
+    if abs(taken_ms - asked_ms) > _ROUNDED * asked_ms + _ROUNDED_MS:
+        raise InputError(
+            f"camera {camera!r} does not take an exposure of {asked_ms:g} ms, it has "
+            f"{taken_ms:g} ms; give one that it takes"
+        )
 
 
 def camera_facts(core: CMMCorePlus, camera: str) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class MMLaser:
     limits
         Lowest and highest value allowed, in the property's own unit. None = the
         property's own limits. Must lie within those when both exist.
+    otherwise
+        Limits of a property that has none of its own.
 
     Raises
     ------
@@ -48,12 +50,15 @@ class MMLaser:
         property_name: str,
         *,
         limits: tuple[float, float] | None = None,
+        otherwise: tuple[float, float] | None = None,
     ) -> None:
         _check_exists(core, device, property_name)
         self._core = core
         self._device = device
         self._property = property_name
         self._integer = _is_integer(core, device, property_name)
+        if limits is None and not core.hasPropertyLimits(device, property_name):
+            limits = otherwise
         self._limits = _limits(core, device, property_name, limits)
         self.read()  # a property that does not answer with a number is found now
 
@@ -169,8 +174,8 @@ def _limits(
     if not core.hasPropertyLimits(device, property_name):
         if asked is None:
             raise InputError(
-                f"{label} has no limits of its own; say the lowest and highest value "
-                "that are safe for the device and the sample"
+                f"{label} has no limits of its own; say the highest value that is safe "
+                "for the device and the sample (--max-power)"
             )
         return float(asked[0]), float(asked[1])
     low = float(core.getPropertyLowerLimit(device, property_name))

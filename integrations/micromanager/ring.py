@@ -23,10 +23,15 @@ def image_format(core: CMMCorePlus, camera: str) -> tuple[Roi, np.dtype[Any]]:
     """ROI and pixel type; `InputError` for images the runtime cannot use."""
     components = core.getNumberOfComponents()
     channels = core.getNumberOfCameraChannels()
-    if components != 1 or channels != 1:
+    if channels != 1:
         raise InputError(
-            f"camera {camera!r} gives images of {components} colour components and "
-            f"{channels} channels; set it to one grey-scale image of 8 or 16 bit"
+            f"camera {camera!r} joins {channels} cameras or channels; name one of them "
+            "(--device) instead"
+        )
+    if components != 1:
+        raise InputError(
+            f"camera {camera!r} gives images of {components} colour components; set "
+            "PixelType to 8 or 16 bit grey scale"
         )
     size = int(core.getBytesPerPixel())
     if size not in (1, 2):

@@ -30,6 +30,7 @@ from blinkloop.integrations.micromanager.clears import ClearCounter
 from blinkloop.integrations.micromanager.device import CameraDevice
 from blinkloop.integrations.micromanager.facts import (
     camera_facts,
+    check_exposure,
     one_line,
     select_camera,
 )
@@ -102,6 +103,7 @@ class MicroManagerSource(CameraDevice):
         try:
             if exposure_ms is not None:
                 core.setExposure(exposure_ms)
+                check_exposure(self._camera, exposure_ms, float(core.getExposure()))
             self._exposure_ms = float(core.getExposure())
             self._roi, self._dtype = image_format(core, self._camera)
         except InputError:

@@ -28,7 +28,11 @@ from typing import TYPE_CHECKING, Any
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.extras import require
 from blinkloop.integrations.micromanager.device import CameraDevice
-from blinkloop.integrations.micromanager.facts import one_line, select_camera
+from blinkloop.integrations.micromanager.facts import (
+    check_exposure,
+    one_line,
+    select_camera,
+)
 from blinkloop.integrations.micromanager.ring import ring_size, set_ring
 from blinkloop.integrations.pycromanager.backend import wait_without_spinning
 from blinkloop.integrations.pycromanager.core import CamelCore
@@ -98,15 +102,17 @@ class PycroCamera(CameraDevice):
             raise InputError(f"number of frames must be positive, got {n_frames}")
         self._core = core
         named: Any = core
-        select_camera(named, camera)
+        label = select_camera(named, camera)
         if exposure_ms is not None:
             try:
                 core.setExposure(float(exposure_ms))
+                taken_ms = float(named.getExposure())
             except Exception as error:  # any adapter may raise anything
                 raise DeviceError(
                     f"the exposure of {exposure_ms:g} ms was refused "
                     f"({one_line(error)}); check that the camera is switched on"
                 ) from error
+            check_exposure(label, exposure_ms, taken_ms)
         self._source = PycroSource(core, relay_mb=relay_mb)
         self._camera = self._source.camera
         self._roi, self._dtype = self._source.roi, self._source.dtype

@@ -27,7 +27,7 @@ from blinkloop.runtime.feedback.gains import GainFilters
 from blinkloop.runtime.feedback.sample import Sample
 from blinkloop.runtime.feedback.settings import SLEW_FRAMES, ControllerSettings
 from blinkloop.runtime.feedback.tuning import StepTest, TunedGains
-from blinkloop.runtime.feedback.vanished import Vanished
+from blinkloop.runtime.feedback.vanished import SLOWER, Vanished
 
 __all__ = ["ControlDecision", "ControllerSettings", "FeedbackController"]
 
@@ -69,7 +69,10 @@ class ControlDecision(NamedTuple):
 
 
 class FeedbackController:
-    """Density estimates in, one power per `update_frames` frames out."""
+    """Density estimates in, one power per `update_frames` frames out.
+
+    `vanished` tells whether and how often emitters were gone at once.
+    """
 
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
@@ -90,7 +93,7 @@ class FeedbackController:
         self._most_down = settings.log_step(settings.max_step_down)
         self._judged = math.log(_NEGATIVE_SHARE * settings.max_power)
         self._crowding = settings.estimator == "crowding"
-        self._vanished = Vanished(settings.update_frames)
+        self.vanished = Vanished(settings.update_frames, settings.gone_updates)
         self._sample = Sample(
             settings.on_time_frames,
             settings.delays_frames,
@@ -155,7 +158,7 @@ class FeedbackController:
         self._updates_at_max = 0
         self._frames = self._seen = 0
         self._sd = 0.0
-        self._vanished.reset()
+        self.vanished.reset()
         self._past: deque[tuple[float, DensityEstimate]] = deque(
             maxlen=math.ceil(_NEGATIVE_FRAMES / s.update_frames)
         )
@@ -168,7 +171,7 @@ class FeedbackController:
             raise ValueError(f"target must be finite and >= 0, got {target_per_um2!r}")
         self._target = float(target_per_um2)
         self._past.clear()
-        self._vanished.reset()
+        self.vanished.reset()
 
     def set_on_time(self, frames: float) -> None:
         """The emitters stay on for so long; it was learned from them."""
@@ -176,6 +179,12 @@ class FeedbackController:
             self._on_time_frames = frames
             self._settling_frames = self._settings.settling_frames(frames)
             self._sample.set_on_time(frames)
+
+    def set_resolution(self, step: float | None) -> None:
+        """The laser takes steps of that; less than one would be rounded to off."""
+        if step is not None and step < self._settings.max_power:
+            self._grid, self._floor = step, max(self._floor, step)
+            self._lowest = math.log(self._floor)
 
     def applied(self, power: float) -> None:
         """Say what power is really applied; what lies off the limits is clamped."""
@@ -240,7 +249,7 @@ class FeedbackController:
             return self._tune(self._test, estimate)
         density = max(self.density(estimate), s.lowest_ratio * self._target)
         error = math.log(self._target / density)
-        if not self._off and self._vanished.take(error, self._log_power):
+        if not self._off and self.vanished.take(error, self._log_power):
             # Nothing is learned of the sample: it is not what has changed.
             return self._wait_for_them(error)
         if s.stop_on_negative_response and self._responds_negatively(estimate):
@@ -318,8 +327,12 @@ class FeedbackController:
                 reason = "hold: in the dead band"
                 return ControlDecision(self.power, error, True, reason)
             reason = "between two steps of the laser"
-        if step > self._most_up:
-            step, reason = self._most_up, "up, slew limit"
+        most_up = self._most_up
+        if self.vanished.slow:
+            most_up, reason = SLOWER * most_up, "up slowly: emitters still gone"
+        elif step > most_up:
+            reason = "up, slew limit"
+        step = min(step, most_up)
         if step < -self._most_down:
             step, reason = -self._most_down, "down, slew limit"
         wished = self._log_power + step
@@ -335,7 +348,7 @@ class FeedbackController:
 
     def _wait_for_them(self, error: float) -> ControlDecision:
         """At the power that was right before they went, no higher."""
-        step = min(self._vanished.log_power - self._log_power, self._most_up)
+        step = min(self.vanished.log_power - self._log_power, self._most_up)
         if abs(step) < self._settings.deadband and not self._between_steps():
             reason = "hold: emitters gone at once (focus, shutter, light?)"
             return ControlDecision(self.power, error, True, reason)

@@ -28,7 +28,9 @@ from typing import Literal, NoReturn, get_args
 from blinkloop.errors import DeviceError, DisarmedError, InputError
 from blinkloop.runtime.density_estimate import DensityEstimate
 from blinkloop.runtime.feedback.book import CommandBook
+from blinkloop.runtime.feedback.found_out import find_out, patient
 from blinkloop.runtime.feedback.freshness import Freshness
+from blinkloop.runtime.feedback.guard_status import GuardStatus
 from blinkloop.runtime.feedback.lifelines import Lifelines
 from blinkloop.runtime.feedback.limits import LaserLimits
 from blinkloop.runtime.feedback.log import CommandLog, LaserCommand
@@ -43,7 +45,7 @@ FeedbackMode = Literal["off", "advise", "control"]
 _LOCK_TIMEOUT_S = 1.0
 
 
-class LaserGuard:
+class LaserGuard(GuardStatus):
     """Stands between everything and the laser. Thread-safe.
 
     Parameters
@@ -64,10 +66,13 @@ class LaserGuard:
         Told in one line when the laser cannot be brought to its safe value.
     deadman
         Told when it has to watch; acts when this process cannot. Closed with the guard.
+    learn
+        The first arming with a start value finds out how late and how rounded the
+        laser reports (`find_out`); it also writes values below the start value.
 
     Attributes
     ----------
-    limits, mode, log, clock
+    mode, log, clock
         As given; not to be changed.
 
     Raises
@@ -90,11 +95,15 @@ class LaserGuard:
         watchdog: bool = True,
         on_fault: Callable[[str], None] | None = None,
         deadman: Switch | None = None,
+        learn: bool = False,
     ) -> None:
         if mode not in get_args(FeedbackMode):
             raise InputError(f"feedback mode {mode!r}: use off, advise or control")
-        self._port = LaserPort(laser, limits, sleep)
-        self.limits, self.mode, self.clock = limits, mode, clock
+        self._given = limits
+        self._port = LaserPort(
+            laser, patient(limits) if learn else limits, sleep, clock
+        )
+        self.mode, self.clock, self._learn = mode, clock, learn
         self.log = log if log is not None else CommandLog()
         self._on_fault = on_fault
         self._lock, self._watchdog_wanted = threading.RLock(), watchdog
@@ -102,6 +111,7 @@ class LaserGuard:
         self._armed = self._safe = self._closed = False
         self._reason = "not armed"
         self._fault: str | None = None
+        self._mismatch: str | None = None
         self._value = math.nan
         self._dose = DoseMeter(limits.max_dose)
         self._fresh, self._retry_at = Freshness(limits, clock), clock()
@@ -112,54 +122,6 @@ class LaserGuard:
         )
         if mode == "control":
             self._port.check_limits()
-
-    @property
-    def state(self) -> Literal["idle", "armed", "safe", "failed"]:
-        """See the module's diagram."""
-        if self._fault is not None:
-            return "failed"
-        if self._armed:
-            return "armed"
-        return "safe" if self._safe else "idle"
-
-    @property
-    def holding(self) -> bool:
-        """True while estimates are overdue but the laser is not yet dark."""
-        return self._fresh.holding
-
-    @property
-    def reason(self) -> str:
-        """Why commands are not taken (when not armed)."""
-        return self._reason
-
-    @property
-    def fault(self) -> str | None:
-        """Set when the laser could not be brought to its safe value."""
-        return self._fault
-
-    @property
-    def value(self) -> float:
-        """Last value applied; NaN when nothing was written."""
-        return self._value
-
-    @property
-    def deadman_problem(self) -> str | None:
-        """Why the dead man does not watch; None = it does, or there is none."""
-        return self._lines.deadman_problem
-
-    @property
-    def dose(self) -> float:
-        """Integral of the value over time while armed, value x s."""
-        return self._dose.total
-
-    @property
-    def writes(self) -> int:
-        """Values the laser has taken, safe values included."""
-        return self._port.writes
-
-    def read(self) -> float:
-        """What the laser reports; NaN without a laser or when it does not answer."""
-        return self._port.read()
 
     def arm(self, start_value: float | None = None) -> None:
         """Take charge of the laser (control mode; nothing happens in the others).
@@ -184,24 +146,19 @@ class LaserGuard:
                     f"laser: the dose limit of {self.limits.max_dose:g} is used up "
                     f"({self.dose:g}); raise max_dose or stop"
                 )
-            now = self.read()
-            if start_value is None and not (
-                0 <= now <= self.limits.max_value or self.limits.matches(0.0, now)
-            ):
-                raise DeviceError(
-                    f"{self._port.label}: reports {now:g}, not a value within 0 .. "
-                    f"{self.limits.max_value:g}; set it by hand or give a start value"
-                )
+            now = self.read() if start_value is not None else self._port.read_within()
             self._value = now if math.isfinite(now) else 0.0
             self._fresh.restart()
             self._dose.start(self.clock())
-            self._safe, self._fault = False, None
+            self._safe, self._fault, self._mismatch = False, None, None
             self._armed, self._reason = True, ""
             self._lines.arm()
             if self._watchdog is None and self._watchdog_wanted:
                 period_s = min(self.limits.stale_s / 4.0, 0.25)
                 self._watchdog = Watchdog(self.check, period_s)
             if start_value is not None:
+                if self._learn:
+                    self._find_out(start_value)
                 value = self._checked(lambda: self.limits.clamp(start_value))
                 self._send(float(start_value), value, None, math.nan, "start")
 
@@ -252,9 +209,7 @@ class LaserGuard:
         if self._armed:
             with self._lock:
                 self._verify()
-        return self._record(
-            math.nan, math.nan, math.nan, estimate, target_per_um2, reason
-        )
+        return self._record(estimate=estimate, target=target_per_um2, reason=reason)
 
     def alive(self, age_s: float = 0.0) -> None:
         """A usable estimate came in, of a frame that old: the watchdog counts anew."""
@@ -271,10 +226,14 @@ class LaserGuard:
             return
         if self._lock.acquire(blocking=False):  # a stuck writer must not stop us
             try:
-                self._dose.count(self._value, now)
+                self._count()
+                if self._port.unconfirmed(now):
+                    self._mismatch = self._port.verify(self._value)
             finally:
                 self._lock.release()
-        if self._dose.used_up:
+        if self._mismatch is not None:
+            self.make_safe(self._mismatch)
+        elif self._dose.used_up:
             self.make_safe(self._dose.reason)
         elif self._fresh.dark(now):
             self.make_safe(self._fresh.since)
@@ -306,7 +265,7 @@ class LaserGuard:
         try:
             if self._safe:
                 return True
-            self._dose.count(self._value, self.clock())
+            self._count()
             self._reason = reason
             safe = self.limits.safe_value
             error, read = self._port.insist(safe)
@@ -348,6 +307,34 @@ class LaserGuard:
         self.log.close()
         return safe
 
+    def complain(self) -> None:
+        """Raise, once, what `check` found out about the laser (`DeviceError`)."""
+        error, self._mismatch = self._mismatch, None
+        if error is not None:
+            self._give_up(error)
+
+    def _find_out(self, start_value: float) -> None:
+        self._value = self._checked(lambda: self.limits.clamp(start_value))
+        error, found = find_out(
+            self._port,
+            self._given,
+            self._value,
+            lambda value, read: self._record(
+                value, value, read, reason="start: to see how it answers"
+            ),
+            lambda: self._armed,
+        )
+        if not self._armed:
+            # By a signal or another thread: which write came last is unknown.
+            self._safe = False
+            self._give_up(f"made safe while arming: {self._reason}", DisarmedError)
+        if error is not None:
+            self._give_up(error)
+        self._fresh.restart()  # that took its time
+        self._learn = False  # and need not be done again, beside frames
+        if found:
+            self._record(reason=f"the laser {found}")
+
     def _verify(self) -> None:
         """The laser must still be where it was put: the guard is the only writer."""
         error = self._port.verify(self._value)
@@ -366,6 +353,9 @@ class LaserGuard:
                 f"after looking at the cause"
             )
 
+    def _count(self) -> None:
+        self._dose.count(self._port.highest(self._value), self.clock())
+
     def _checked(self, rule: Callable[[], float]) -> float:
         try:
             return rule()
@@ -381,7 +371,7 @@ class LaserGuard:
         target: float,
         reason: str,
     ) -> LaserCommand:
-        self._dose.count(self._value, self.clock())
+        self._count()
         if self._dose.used_up:
             self.make_safe(self._dose.reason)
         self._refuse_unless_armed()

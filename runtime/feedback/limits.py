@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from blinkloop.errors import InputError
 
-__all__ = ["LaserLimits"]
+__all__ = ["MOST_SETTLE_S", "LaserLimits"]
+
+MOST_SETTLE_S = 1.0
+"""A laser that reports later cannot be watched."""
 
 
 class LaserLimits(BaseModel):
@@ -54,7 +57,20 @@ class LaserLimits(BaseModel):
         ge=0,
         lt=1,
         description="Relative difference allowed between written and read value "
-        "(0.2 % of max_value, or the resolution, are allowed in any case).",
+        "(`accuracy`, or the resolution, are allowed in any case).",
+    )
+    accuracy: float = Field(
+        0.002,
+        gt=0,
+        le=0.02,
+        description="Share of max_value by which a reading may be off in any case.",
+    )
+    settle_s: float = Field(
+        0.0,
+        ge=0,
+        le=MOST_SETTLE_S,
+        description="So long after a write the laser may still report what was written "
+        "before, or what lies between; 0 = it reports a value at once.",
     )
 
     @model_validator(mode="after")
@@ -112,14 +128,29 @@ class LaserLimits(BaseModel):
 
     def matches(self, written: float, read: float) -> bool:
         """True when the laser reports what was written."""
+        return self.between(written, written, read)
+
+    def between(self, low: float, high: float, read: float) -> bool:
+        """True when the laser reports one of the two, or what lies between."""
         if not math.isfinite(read):
             return False
-        slack = max(
+        return low - self._slack(low) <= read <= high + self._slack(high)
+
+    def confirms(self, written: float, read: float) -> bool:
+        """Like `matches`, but one whole step off does not do: for the safe value."""
+        step = self.resolution
+        if not self.matches(written, read):
+            return False
+        if step is None or abs(written - step * round(written / step)) > 1e-6 * step:
+            return True
+        return abs(read - written) <= max(0.5 * step, self.tolerance * abs(written))
+
+    def _slack(self, written: float) -> float:
+        return max(
             self.tolerance * abs(written),
-            0.002 * self.max_value,
+            self.accuracy * self.max_value,
             self.resolution or 0.0,
         )
-        return abs(read - written) <= slack
 
     def _on_grid(self, value: float) -> float:
         if self.resolution is None:

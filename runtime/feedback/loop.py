@@ -117,6 +117,8 @@ class FeedbackLoop:
         if self.mode == "advise":
             return "advising"
         if self._guard.state == "armed":
+            if self._controller.vanished.gone:
+                return "emitters gone (focus, shutter, stage?): waiting"
             return "holding" if self._guard.holding else "controlling"
         return self._guard.fault or self._guard.reason
 
@@ -253,6 +255,8 @@ class FeedbackLoop:
             "laser_log_error": guard.log.error,
             "feedback_error": self._error,
             "negative_response": self._controller.trip_reason == "negative response",
+            "emitters_gone": self._controller.vanished.times,
+            "emitters_gone_given_up": self._controller.vanished.given_up,
             "tuned_response": _tuned(self._controller),
             "laser_delay_frames": self._controller.delay_frames,
             "controller_stopped": self._controller.trip_reason,
@@ -274,11 +278,14 @@ class FeedbackLoop:
         if self.mode != "control":
             return
         self._guard.arm(None if self._copying else self._controller.power)
+        # A laser of steps may have been found out.
+        self._controller.set_resolution(self._guard.limits.resolution)
         self._controller.applied(self._guard.value)
 
     def _take(self, results: Sequence[FrameResult]) -> None:
         acted = False
         guard, update = self._guard, self._estimator.update
+        guard.complain()
         for result in results:
             before = self._estimate
             if before is not None and result.index <= before.index:

@@ -120,6 +120,13 @@ class ControllerSettings(BaseModel):
         description="Go to the smallest power for good after so many updates in a row "
         "at the largest power with too few emitters; null = go on.",
     )
+    gone_updates: int | None = Field(
+        600,
+        ge=1,
+        description="Emitters that are gone at once are waited for so many updates; "
+        "then the power is raised again, at a tenth of the slew limit, until some are "
+        "seen; null = wait for ever.",
+    )
     tune: bool = Field(
         False,
         description="Begin with a step of the power by 1.5 and set the gain by the "

@@ -3,7 +3,12 @@
 Nothing that happens to emitters takes most of them within moments: bleaching is slow,
 and a laser that was turned down explains what it takes. A controller that believed it
 would raise the power as long as none are seen, and hit the sample with many times the
-right power when they are back.
+right power when they are back. Waiting for ever is not right either, the stage may have
+been moved to a thinner place: after a while the power is raised again, slowly.
+
+    held --gone at once--> gone --patience over--> slow
+     ^                      |                       |
+     +-------- seen --------+--------- seen --------+
 
 Design notes
 ------------
@@ -18,7 +23,11 @@ from collections import deque
 
 from blinkloop.runtime.feedback.settings import SLEW_FRAMES
 
-__all__ = ["Vanished"]
+__all__ = ["SLOWER", "Vanished"]
+
+SLOWER = 0.1
+"""Share of the slew limit at which the power is raised after waiting in vain: x1.5 in
+2.5 s at 100 frames/s. Focus found again soon then meets little more than is right."""
 
 _NEAR = math.log(2.0)
 _GONE = math.log(8.0)
@@ -35,9 +44,18 @@ class Vanished:
     ----------
     update_frames
         Frames between two calls.
+    patience_updates
+        Wait for them so long; None = for ever.
+
+    Attributes
+    ----------
+    times, given_up
+        How often they were gone, and how often waiting was in vain; never reset.
     """
 
-    def __init__(self, update_frames: int) -> None:
+    def __init__(self, update_frames: int, patience_updates: int | None = None) -> None:
+        self._patience = patience_updates
+        self.times = self.given_up = 0
         self._held = max(math.ceil(_HELD_FRAMES / update_frames), _HELD_UPDATES)
         self._share = 4.0 / self._held
         self.reset()
@@ -47,8 +65,11 @@ class Vanished:
         self._powers: deque[float] = deque(maxlen=self._held)
         self._mean = 0.0
         self._near = self._since = 0
+        self._waited = 0
         self.gone = False
-        """True from then on until some are seen again."""
+        """True from then on until some are seen again, or the patience is over."""
+        self.slow = False
+        """True from the end of the patience on until some are seen again."""
 
     @property
     def log_power(self) -> float:
@@ -66,12 +87,19 @@ class Vanished:
             Applied now.
         """
         if self.gone and error > _GONE:
-            return True
+            self._waited += 1
+            if self._patience is None or self._waited <= self._patience:
+                return True
+            self.given_up += 1
+            self.reset()
+            self.slow = True
         self.gone = False
+        self.slow = self.slow and error > _GONE
         seen = -_NEAR < error < _NEAR
         held = self._near >= self._held and bool(self._powers)
         if held and error > _GONE and self._since < self._held / 2:
-            self.gone = True
+            self.gone, self._waited = True, 0
+            self.times += 1
             return True
         # Few emitters: some of their densities are off by more than 2, their mean not.
         self._mean += self._share * (error - self._mean)

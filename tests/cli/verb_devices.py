@@ -95,13 +95,12 @@ class InterlockedLaser(Laser):
 
 
 class TrippingLaser(Laser):
-    """Takes its first power and the safe one, and no other from then on."""
+    """Takes its first four powers, as arming needs, and then the safe one only."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._first: float | None = None
+        self._taken = 0
 
     def refuses(self, value: float) -> bool:
-        if self._first is None and value > 0:
-            self._first = value
-        return value not in (0.0, self._first)
+        self._taken += value > 0
+        return value > 0 and self._taken > 4

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,10 +128,10 @@ class Laser(GenericDevice):
 
 
 class RefusingLaser(Laser):
-    """Takes its first power and 0, and nothing else from then on."""
+    """Takes its first four powers, as arming needs, and then 0, and nothing else."""
 
     def judge(self, value: float) -> None:
-        if Laser.record and value not in (0.0, Laser.record[0]):
+        if len(Laser.record) >= 4 and value != 0:
             raise RuntimeError("interlock open")
 
 
@@ -155,3 +156,33 @@ class LyingLaser(Laser):
             if time.monotonic() - self._on_s > 0.8:
                 return 25.0
         return self._power
+
+
+class LateLaser(Laser):
+    """Reports what it was set to 0.2 s ago, in whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._set: list[tuple[float, float]] = []
+
+    def judge(self, value: float) -> None:
+        self._set.append((time.monotonic(), value))
+
+    def reported(self) -> float:
+        over = [v for at, v in self._set if time.monotonic() >= at + 0.2]
+        return float(math.floor(over[-1])) if over else 0.0
+
+
+class LateLyingLaser(LateLaser):
+    """Late, and after 100 frames somebody turns it up."""
+
+    def reported(self) -> float:
+        up = SpotsCamera.delivered >= 100 and self._power > 0
+        return 25.0 if up else super().reported()
+
+
+class DeafLaser(Laser):
+    """Takes every value and stays dark."""
+
+    def reported(self) -> float:
+        return 0.0

@@ -136,6 +136,43 @@ def test_emitters_gone_at_once_are_waited_for_at_the_power_before() -> None:
     assert max(powers) < 10.2
 
 
+def test_emitters_gone_for_good_are_not_waited_for_for_ever() -> None:
+    """After the patience the power rises slowly; focus found again is held soon."""
+    controller = controller_of(max_power=1000.0, update_frames=10, gone_updates=50)
+    updates(controller, [0.5] * 40)
+    powers = []
+    for _ in range(52 + 100):
+        updates(controller, [0.0])
+        powers.append(controller.power)
+    assert_allclose(powers[1:51], 10.0)
+    assert controller.vanished.times == controller.vanished.given_up == 1
+    assert not controller.vanished.gone
+    steps = np.diff(np.log(powers[51:]))
+    assert_allclose(steps, 0.1 * math.log(1.5) * 10 / 25)
+    back = []
+    for _ in range(30):
+        back.append(0.05 * controller.power)
+        updates(controller, [back[-1]])
+    assert back[0] < 0.5 * 1.5 ** (101 * 10 / 250) * 1.01
+    assert max(back[4:]) < 0.55
+    assert_allclose(back[-5:], 0.5, rtol=0.1)
+    assert not controller.vanished.slow
+
+
+def test_a_thinner_place_is_reached_in_the_end() -> None:
+    """A twentieth of the emitters: waited for, then followed to twenty times."""
+    controller = controller_of(max_power=1000.0, update_frames=10, gone_updates=50)
+    updates(controller, [0.5] * 40)
+    for _ in range(400):
+        updates(controller, [0.05 * controller.power / 20])
+    assert_allclose(controller.power, 200.0, rtol=0.05)
+
+
+def test_without_an_end_they_are_waited_for_for_ever() -> None:
+    assert_allclose(held_then([0.0] * 700, gone_updates=None)[1:], 10.0)
+    assert held_then([0.0] * 700)[-1] > 10.5
+
+
 def past_a_threshold(right: float, updates_: int, **more: object) -> npt.NDArray[Any]:
     """Densities with a laser that gives no light below 5, in proportion above it."""
     rng = np.random.default_rng(0)

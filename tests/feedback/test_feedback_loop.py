@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from blinkloop.cli._run_warnings import run_warnings
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.runtime.density import DensityEstimator
 from blinkloop.runtime.feedback import (
@@ -326,3 +328,19 @@ def test_last_third() -> None:
     assert mean_of_last_third(np.zeros(0)) is None
     assert mean_of_last_third(np.array([1.0, 2.0, math.nan])) is None
     assert settling_frame(np.ones(5), 0.0) is None
+
+
+def test_emitters_gone_are_said() -> None:
+    """In the status line while it waits, and at the end of the run."""
+    loop, _ = loop_of(LaserDouble())
+    loop.observe([result(i, 20.48) for i in range(400)])
+    for k in range(400, 600):
+        loop.observe([result(k, 0.0, 0.0)])
+    assert loop.state.startswith("emitters gone (focus")
+    summary = loop.summary()
+    assert (summary["emitters_gone"], summary["emitters_gone_given_up"]) == (1, 0)
+    loop.close()
+    report = SimpleNamespace(frames_skipped=0, frames_seen=600, extra=dict(summary))
+    (line,) = run_warnings(report)  # type: ignore[arg-type]
+    assert line.startswith("the emitters were gone at once 1 times (focus")
+    assert "\n" not in line
