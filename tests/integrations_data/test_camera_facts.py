@@ -63,7 +63,7 @@ def test_card_alone_is_enough(card: ModelCard) -> None:
         ({}, {"em_gain": 0.5}, "movie: em_gain"),
         ({"colour": 1}, {}, "unknown camera fact 'colour'"),
     ],
-    ids=["metadata", "flag", "value", "metadata_value", "unknown"],
+    ids=["metadata", "flag", "um", "chip", "value", "metadata_value", "unknown"],
 )
 def test_what_cannot_be(
     flags: dict[str, Any], facts: dict[str, Any], says: str, card: ModelCard
