@@ -23,6 +23,7 @@ from blinkloop.schema import CameraSettings, ModelCard
 
 __all__ = [
     "ResolvedCamera",
+    "check_pixel_size",
     "merge_camera",
     "model_meta",
     "read_camera_file",
@@ -76,6 +77,9 @@ class ResolvedCamera:
             "pixel_size_nm": self.settings.pixel_size_nm,
         }
 
+
+_PIXELS_NM = (20.0, 2000.0)
+"""Pixels of a chip are 3 to 16 um: given in um they lie below, in nm above."""
 
 _SAID = {
     "flag": "the flags",
@@ -166,7 +170,35 @@ def merge_camera(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedCam
             f"{origin.get(field, 'camera')}: {field} = {first['input']!r} cannot be "
             f"used ({first['msg']}); correct it, or say it with a flag"
         ) from error
+    if origin.get("pixel_size_nm") not in (None, "model card"):
+        check_pixel_size(settings.pixel_size_nm, origin["pixel_size_nm"])
     return ResolvedCamera(settings, origin)
+
+
+def check_pixel_size(pixel_nm: float, origin: str = "") -> None:
+    """Refuse a pixel size that no microscope has: most likely it is not in nm.
+
+    Parameters
+    ----------
+    pixel_nm
+        In the sample.
+    origin
+        Who says so, for the message.
+
+    Raises
+    ------
+    InputError
+        Outside of 20 to 2000 nm: um given as nm, or the pixel of the camera's chip.
+    """
+    low, high = _PIXELS_NM
+    if low <= pixel_nm <= high:
+        return
+    said = f" ({_SAID.get(origin, origin)})" if origin else ""
+    raise InputError(
+        f"a pixel size of {pixel_nm:g} nm{said} cannot be used (in the sample pixels "
+        f"are {low:g} to {high:g} nm wide); give that in the sample (camera pixel / "
+        f"magnification) in nm, e.g. 100"
+    )
 
 
 def read_camera_file(path: Path) -> dict[str, Any]:

@@ -22,12 +22,19 @@ that few or dim detections lead to silence rather than to a false alarm.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop.schema import CameraSettings, GaussianPsfSettings, ModelCard
+from blinkloop.errors import BlinkloopError
+from blinkloop.schema import (
+    CameraSettings,
+    GaussianPsfSettings,
+    ModelCard,
+    SplinePsfSettings,
+)
 
 __all__ = ["PsfAgreement", "PsfCheck", "jackknife"]
 
@@ -130,7 +137,7 @@ class PsfCheck:
 
     See Also
     --------
-    PsfCheck.for_card : None for PSFs that need their own file.
+    PsfCheck.for_card : Of a model; None where its PSF is not known.
     """
 
     def __init__(
@@ -153,17 +160,35 @@ class PsfCheck:
 
     @classmethod
     def for_card(
-        cls, card: ModelCard, camera: CameraSettings | None = None
+        cls,
+        card: ModelCard,
+        camera: CameraSettings | None = None,
+        *,
+        model: Path | None = None,
     ) -> PsfCheck | None:
-        """A check for a model; None when its PSF is not a Gaussian.
+        """A check for a model; None when its PSF is not known.
 
-        The coefficients of a spline PSF are in their own file, not in the card.
+        The coefficients of a measured PSF are in their own file, not in the card: it
+        is looked for beside the model file.
+
+        Parameters
+        ----------
+        card
+            Of the model.
+        camera
+            Facts in use; those of the card by default.
+        model
+            The model file.
         """
+        camera = camera or card.camera
+        if isinstance(card.psf, SplinePsfSettings):
+            spline = None if model is None else _measured(card.psf, model)
+            return None if spline is None else cls(spline, camera)
         if not isinstance(card.psf, GaussianPsfSettings):
             return None
         from blinkloop.psf_scale_check import PsfScaleCheck  # it is one of these
 
-        return PsfScaleCheck(card.psf, camera or card.camera)
+        return PsfScaleCheck(card.psf, camera)
 
     @property
     def enough(self) -> bool:
@@ -276,6 +301,19 @@ class PsfCheck:
         # The frame itself estimates its shot noise without knowing the true image.
         noise = max(0.0, float(data.sum())) * self._shot + data.size * self._read
         self._chi2.append(float(((d - m) ** 2).sum()) / max(noise, 1e-12))
+
+
+def _measured(psf: SplinePsfSettings, model: Path) -> _Psf | None:
+    """The measured PSF beside a model file; None where it is not there, or another."""
+    from blinkloop.psf_file import file_sha256, read_psf
+
+    for place in (model.parent / psf.file, model.parent / Path(psf.file).name):
+        try:
+            if not psf.sha256 or file_sha256(place) == psf.sha256:
+                return read_psf(place).psf()
+        except (OSError, BlinkloopError):
+            continue  # a check is no reason to end a fit
+    return None
 
 
 def jackknife(left: npt.NDArray[np.float64]) -> float:

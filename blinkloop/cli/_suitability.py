@@ -130,6 +130,7 @@ class Suitability:
         feedback: bool = False,
         mask: HotPixelMask | None = None,
     ) -> None:
+        from blinkloop.noise_check import NoiseCheck
         from blinkloop.optics import Camera
         from blinkloop.psf_check import PsfCheck
         from blinkloop.psf_width_check import PsfWidthCheck
@@ -144,12 +145,13 @@ class Suitability:
         self._unseen: deque[tuple[npt.NDArray[Any], FrameResult]] = deque()
         self._hot = HotPixelShare(camera.pixel_size_nm)
         self._camera = Camera(camera)
+        self._noise = NoiseCheck(self._camera)
         self._range = TrainingRangeCheck(card, camera)
         self._psf: PsfCheck | PsfWidthCheck | None
         if isinstance(card.psf, VariedGaussianPsfSettings):
             self._psf = PsfWidthCheck(card.psf, camera)
         else:
-            self._psf = PsfCheck.for_card(card, camera)
+            self._psf = PsfCheck.for_card(card, camera, model=session.model.path)
 
     def observe(self, results: Sequence[FrameResult]) -> None:
         """Take results; their pixels are fetched from the tap where it has them."""
@@ -187,6 +189,8 @@ class Suitability:
         self._catch_up()
         hot = self._hot.warning(feedback=self._feedback)
         found = [] if hot is None or self._mask is not None else [hot]
+        noise = self._noise.warning()
+        found += [] if noise is None else [noise]
         found += [
             f"outside the model's training range: {line}"
             for line in self._range.report().warnings
@@ -201,6 +205,7 @@ class Suitability:
         """The numbers behind the warnings, for the JSON."""
         self._catch_up()
         facts: dict[str, Any] = dict(self._range.report().facts)
+        facts["noise_ratio"] = self._noise.ratio()
         if self._psf is not None:
             agreement = self._psf.result()
             facts["psf_correlation"] = agreement.correlation
@@ -228,10 +233,37 @@ class Suitability:
             pixels = self._hot.repaired(pixels, result.roi)
             photons = self._camera.backward(pixels.astype(np.float32))
             self._range.add_pixels(pixels, photons)
+            if not self._noise.enough:
+                self._add_noise(pixels, photons, result)
             if self._psf is not None and not self._psf.enough:
                 rows = result.localizations
                 rows = rows[~self._hot.touched(rows, result.roi)]
                 self._psf.add(photons, rows, origin=self._tap.kept_origin)
+
+    def _add_noise(
+        self,
+        pixels: npt.NDArray[Any],
+        photons: npt.NDArray[Any],
+        result: FrameResult,
+    ) -> None:
+        """Give the noise check what lies in the region whose emitters are known."""
+        roi, rows = result.roi, result.localizations
+        left, top = self._tap.kept_origin
+        height, width = photons.shape
+        x, y = max(roi.x, left), max(roi.y, top)
+        right, bottom = (
+            min(roi.x + roi.width, left + width),
+            min(roi.y + roi.height, top + height),
+        )
+        if right <= x or bottom <= y:
+            return
+        self._noise.add(
+            result.index,
+            photons[y - top : bottom - top, x - left : right - left],
+            rows["x_px"] - x,
+            rows["y_px"] - y,
+            integers=bool(np.issubdtype(pixels.dtype, np.integer)),
+        )
 
     def _count(self) -> None:
         """Take in the localizations that wait; all are of one region."""

@@ -11,6 +11,7 @@ import click
 
 from blinkloop.cli._options import FiniteRange, FrameSize, json_option, model_option
 from blinkloop.cli._output import next_step, note, print_json, print_table, warn
+from blinkloop.cli._try import next_is_to_try
 from blinkloop.errors import InputError
 from blinkloop.extras import installed
 
@@ -140,8 +141,10 @@ def command(
         _keep(model, rows, passed)
         _keep_live(model, sizes, passed)
     if not as_json:
-        words = ("demo", "-m", model) if choose else ("bench", "-m", model, "--choose")
-        next_step("blinkloop", *words)
+        if choose:
+            next_is_to_try(model, model)
+        else:
+            next_step("blinkloop", "bench", "-m", model, "--choose")
     return 1 if problems or not rows else 0
 
 

@@ -15,7 +15,8 @@ from blinkloop.cli._options import (
     camera_options,
     json_option,
 )
-from blinkloop.cli._output import next_step, note, plain, print_json
+from blinkloop.cli._output import note, plain, print_json
+from blinkloop.cli._try import next_is_to_try
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
@@ -247,17 +248,7 @@ def command(
     from blinkloop.cli._evaluation_show import show_evaluation
 
     show_evaluation(result)
-    if _measured_psf(path):
-        # The virtual microscope has no measured PSF.
-        next_step("blinkloop", "fit", "movie.tif", "-m", model, "-o", "locs.hdf5")
-    else:
-        next_step("blinkloop", "demo", "-m", model)
-
-
-def _measured_psf(path: Path) -> bool:
-    from blinkloop.runtime import read_model
-
-    return read_model(path).card.psf.kind == "spline"
+    next_is_to_try(model, path)
 
 
 def _rules(given: dict[str, Any]) -> Rules:

@@ -8,7 +8,8 @@ import click
 
 from blinkloop.cli._bundled import resolve_model
 from blinkloop.cli._options import json_option
-from blinkloop.cli._output import next_step, print_json, print_table
+from blinkloop.cli._output import print_json, print_table
+from blinkloop.cli._try import next_is_to_try
 from blinkloop.extras import require
 
 __all__ = ["command"]
@@ -86,4 +87,4 @@ def command(
             ],
         )
     raise_if_failed(rows, source=str(path))
-    next_step("blinkloop", "demo", "-m", model)
+    next_is_to_try(model, path)

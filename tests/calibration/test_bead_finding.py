@@ -131,6 +131,8 @@ def test_what_is_no_stack(pixels, match):
         ({"dz_nm": float("nan")}, "z step of nan nm"),
         ({"dz_nm": 50_000.0}, "z step of 50000 nm"),
         ({"pixel_size_nm": 0.0}, "pixel size of 0 nm"),
+        ({"pixel_size_nm": 0.117}, r"pixel size of 0.117 nm .* in nm, e.g. 100"),
+        ({"pixel_size_nm": 6500.0}, "camera pixel / magnification"),
         ({"pixel_size_nm": float("inf")}, "pixel size of inf nm"),
         ({"roi_px": 12}, "odd number"),
         ({"roi_px": 5}, "odd number"),

@@ -12,6 +12,7 @@ import pytest
 from verb_helpers import Verb, assert_same_table
 
 from blinkloop.integrations.formats import read_table
+from blinkloop.runtime import read_model
 
 KEYS = {"frames", "localizations", "seconds", "frames_per_second", "out"}
 Frames = npt.NDArray[np.uint16]
@@ -214,3 +215,22 @@ def test_full_table_is_said(
     said = good("fit", path, "-m", model, "-o", tmp_path / "o.csv", *words)
     assert said.json["tables_full"] == 2
     assert "2 frames have more detections than the model's table" in said.err
+
+
+def test_noise_that_the_camera_facts_do_not_explain_is_said(
+    good: Verb, model: Path, tmp_path: Path
+) -> None:
+    camera = read_model(model).card.camera
+    rng = np.random.default_rng(0)
+    electrons = rng.poisson(30, (12, 40, 50)) + rng.normal(0, 1.5, (12, 40, 50))
+    adu = np.rint(electrons / camera.e_per_adu + camera.baseline_adu).astype(np.uint16)
+    movie = save_npy(tmp_path, adu)
+    # The network of the tests is untrained, and finds emitters everywhere.
+    words = ("fit", movie, "-m", model, "--qe", 1, "--threshold", 0.999, "--json", "-o")
+    right = good(*words, tmp_path / "right.csv").json
+    assert right["data"]["noise_ratio"] == pytest.approx(1, abs=0.1)
+    assert not any("noise of the frames" in line for line in right["warnings"])
+    five = 5 * camera.e_per_adu
+    wrong = good(*words, tmp_path / "wrong.csv", "--e-per-adu", five)
+    assert "the noise of the frames is" in wrong.err
+    assert not wrong.json["in_training_range"]

@@ -57,11 +57,13 @@ def test_card_alone_is_enough(card: ModelCard) -> None:
     [
         ({}, {"pixel_size_nm": 160.0}, r"160 nm \(the movie's metadata\).*100 nm"),
         ({"pixel_size_nm": 98.9}, {}, "the flags.*train"),
+        ({"pixel_size_nm": 0.1}, {}, r"0.1 nm \(the flags\).* in nm, e.g. 100"),
+        ({}, {"pixel_size_nm": 16000.0}, "16000 nm .*camera pixel / magnification"),
         ({"e_per_adu": 0.0}, {}, "flag: e_per_adu = 0.0"),
         ({}, {"em_gain": 0.5}, "movie: em_gain"),
         ({"colour": 1}, {}, "unknown camera fact 'colour'"),
     ],
-    ids=["metadata", "flag", "value", "metadata_value", "unknown"],
+    ids=["metadata", "flag", "um", "chip", "value", "metadata_value", "unknown"],
 )
 def test_what_cannot_be(
     flags: dict[str, Any], facts: dict[str, Any], says: str, card: ModelCard

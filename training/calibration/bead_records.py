@@ -5,13 +5,13 @@ Shapes: Z slices, H rows, W columns of a stack; B beads; h x w px of a window.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.camera_facts import check_pixel_size
 from blinkloop.errors import InputError
 
 __all__ = ["Bead", "BeadSettings", "BeadStack", "DroppedBead", "Found"]
@@ -138,11 +138,7 @@ class BeadSettings:
                 f"{high:g} nm apart); give the step of the stage in nm, above 0, e.g. "
                 f"--dz-nm 50, and --falling for a stage that moved the other way"
             )
-        if not (math.isfinite(self.pixel_size_nm) and self.pixel_size_nm > 0):
-            raise InputError(
-                f"a pixel size of {self.pixel_size_nm:g} nm cannot be used; give that "
-                f"in the sample (camera pixel / magnification), e.g. 100"
-            )
+        check_pixel_size(self.pixel_size_nm)
         if self.roi_px is not None and (
             self.roi_px < _SMALLEST_WINDOW_PX or self.roi_px % 2 == 0
         ):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from blinkloop.errors import InputError
 from blinkloop.fitting import Fits
+from blinkloop.noise_check import NOISE_RATIOS
 from blinkloop.optics import Camera
 from blinkloop.training.prefit.candidates import Finder
 from blinkloop.training.prefit.chains import Chains, link, on_time
@@ -37,7 +38,6 @@ _MISFIT = 1.5
 """A window is well explained when its chi-square per pixel is below this, or below
 three spreads above the movie's own median: no PSF is perfect."""
 
-_NOISE = (0.75, 1.35)
 _MEMORY = 5.0
 """On-times, and a frame each, after which no emitter is seen any more."""
 
@@ -108,7 +108,7 @@ def facts(
             f"the dim ones are missed: the flux is rather too high, on-time and "
             f"density rather too low"
         )
-    if not _NOISE[0] <= noise_ratio <= _NOISE[1]:
+    if not NOISE_RATIOS[0] <= noise_ratio <= NOISE_RATIOS[1]:
         warnings.append(
             f"the noise of the movie is {noise_ratio:.2f} times what the camera facts "
             f"say; all photons hang on --e-per-adu, --em-gain and --baseline: check "

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
+from blinkloop.noise_check import noise_ratio
 from blinkloop.optics import Camera, pixel_variance
 
 __all__ = ["PixelCheck", "choose_runs"]
@@ -119,7 +120,9 @@ class PixelCheck:
                 f"baseline of {s.baseline_adu:g} ADU (the median pixel is "
                 f"{np.median(adu):g} ADU); give the true one with --baseline"
             )
-        self._noise(photons)
+        if len(photons) > 1:
+            ratio = noise_ratio(photons, self.camera, integers=self.integers)
+            self.ratios = [*(self.ratios or []), ratio]
 
     def finish(self) -> None:
         """After the last run.
@@ -150,20 +153,3 @@ class PixelCheck:
         plateau = np.count_nonzero(at_top) > max(50, _SATURATED_SHARE * adu.size)
         bright = top > np.median(adu)
         return at_top if plateau and bright else np.zeros_like(at_top)
-
-    def _noise(self, photons: npt.NDArray[np.float32]) -> None:
-        pairs = photons[: 2 * (len(photons) // 2)].reshape(-1, 2, *photons.shape[1:])
-        if not len(pairs):
-            return
-        # Whole ADU have no median to speak of when the noise is small: steps are
-        # filled evenly.
-        s = self.camera.settings
-        step = s.e_per_adu / (s.em_gain * s.quantum_efficiency) if self.integers else 0
-        filling = np.random.default_rng(0).uniform(-0.5, 0.5, pairs[:, 0].shape)
-        change = np.abs(pairs[:, 1] - pairs[:, 0] + step * filling)
-        level = np.maximum(np.median(photons, 0), 0.0)
-        variance = 2.0 * pixel_variance(level, self.camera) + step**2 / 12
-        expected = np.sqrt(np.maximum(variance, 1e-6))
-        # 0.6745: median of the absolute value of a normal variable of SD 1.
-        ratio = float(np.median(change / expected) / 0.6745)
-        self.ratios = [*(self.ratios or []), ratio]
