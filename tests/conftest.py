@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -45,3 +49,36 @@ def no_silent_end(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"os._exit({code}) was called; threads: {threads}")
 
     monkeypatch.setattr(os, "_exit", refuse)
+
+
+_made_cores: list[None] = []
+_RELAY = "MMCallbackRelay"
+
+
+def _watch_cores() -> None:
+    """Note from now on that a core is made: each gets a relay of its own."""
+    module: Any = sys.modules.get("pymmcore_plus.core._mmcore_plus")
+    if module is None or hasattr(module, "_relay_of_tests"):
+        return
+    relay = module._relay_of_tests = getattr(module, _RELAY)
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        _made_cores.append(None)
+        return relay(*args, **kwargs)
+
+    setattr(module, _RELAY, noted)
+
+
+@pytest.fixture(autouse=True)
+def cores_end_here() -> Iterator[None]:
+    """A core that a test leaves behind ends in this thread.
+
+    It is part of a reference cycle, so some thread's garbage collection ends it; when
+    that is the core's own thread of notifications, it waits for itself and the process
+    aborts (pymmcore-plus 0.18.1, seen with pymmcore 12.5.1).
+    """
+    _watch_cores()
+    yield
+    if _made_cores:
+        _made_cores.clear()
+        gc.collect()
