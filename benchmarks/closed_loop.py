@@ -13,7 +13,7 @@ delivered has its own; "blinkloop" is told the density and nothing else.
 With `--rows FILE` every row is kept as soon as it is there, and those that the file
 already has are not run again: go on after a break, or share the cases out.
 
-See docs/feedback.md for what is measured.
+See docs/closed-loop.md for what is measured.
 """
 
 from __future__ import annotations

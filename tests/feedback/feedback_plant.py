@@ -2,7 +2,7 @@
 
 Emitters are born as a Poisson process whose rate follows the laser and the emitters
 still dark, live an exponential time, and are counted by a network with Bernoulli
-doubt. Run as a program it prints the table of docs/feedback.md.
+doubt. Run as a program it prints the table of docs/closed-loop.md.
 """
 
 from __future__ import annotations
