@@ -52,8 +52,8 @@ __all__ = ["OVERLAP_PX", "Overlap", "piled_up"]
 
 OVERLAP_PX = 1.5
 """An emitter at distance d from another is hidden with exp(-d^2 / (2 OVERLAP_PX^2)):
-mean of three bundled networks on even samples (1.34 to 1.61; docs/closed-loop.md), close
-to the SD of a spot."""
+mean of three bundled networks on even samples (1.34 to 1.61; docs/closed-loop.md),
+close to the SD of a spot."""
 
 _LARGEST_FACTOR = 2.0
 _LARGEST_SHARE = 0.9
