@@ -136,6 +136,7 @@ class Suitability:
         from blinkloop.psf_width_check import PsfWidthCheck
         from blinkloop.range_check import TrainingRangeCheck
         from blinkloop.schema import VariedGaussianPsfSettings
+        from blinkloop.standing_light import StandingLight
 
         card, camera = session.model.card, session.camera.settings
         self._tap = tap
@@ -146,6 +147,7 @@ class Suitability:
         self._hot = HotPixelShare(camera.pixel_size_nm)
         self._camera = Camera(camera)
         self._noise = NoiseCheck(self._camera)
+        self._standing = StandingLight()
         self._range = TrainingRangeCheck(card, camera)
         self._psf: PsfCheck | PsfWidthCheck | None
         if isinstance(card.psf, VariedGaussianPsfSettings):
@@ -190,7 +192,8 @@ class Suitability:
         hot = self._hot.warning(feedback=self._feedback)
         found = [] if hot is None or self._mask is not None else [hot]
         noise = self._noise.warning()
-        found += [] if noise is None else [noise]
+        standing = self._standing.warning()
+        found += [line for line in (noise, standing) if line is not None]
         found += [
             f"outside the model's training range: {line}"
             for line in self._range.report().warnings
@@ -210,7 +213,7 @@ class Suitability:
             agreement = self._psf.result()
             facts["psf_correlation"] = agreement.correlation
             facts["psf_patches"] = agreement.patches
-        return {**facts, **self._hot.facts()}
+        return {**facts, **self._standing.facts(), **self._hot.facts()}
 
     def _catch_up(self) -> None:
         """Take in all that waits."""
@@ -275,6 +278,8 @@ class Suitability:
         rows = np.concatenate([result.localizations for result in results])
         emitters = sum(result.count_mean for result in results)
         touched = self._hot.touched(rows, roi)
+        region = (roi.x, roi.y, roi.width, roi.height)
+        self._standing.add(rows[~touched], region, len(results))
         self._range.add(
             rows[~touched],
             frames=len(results),
