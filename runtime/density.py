@@ -349,17 +349,7 @@ class DensityEstimator:
         """A new image: other blocks, other area; what was kept no longer fits."""
         self.reset()
         self._roi = roi
-        self._field = _common(roi, self._region)
+        self._field = roi if self._region is None else roi.common(self._region)
         self._crowding = Crowding(self._pixel_um2, self._p_floor, roi, self._region)
         self._area_px = self._crowding.area_px
         self._area_um2 = self._area_px * self._pixel_um2
-
-
-def _common(roi: Roi, region: Roi | None) -> Roi | None:
-    """The part of the region that is on the image; None when there is none."""
-    if region is None:
-        return roi
-    x, y = max(roi.x, region.x), max(roi.y, region.y)
-    width = min(roi.x + roi.width, region.x + region.width) - x
-    height = min(roi.y + roi.height, region.y + region.height) - y
-    return Roi(x, y, width, height) if width > 0 and height > 0 else None

@@ -22,6 +22,13 @@ class Roi:
     width: int
     height: int
 
+    def common(self, other: Roi) -> Roi | None:
+        """The pixels of both; None when there are none."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        width = min(self.x + self.width, other.x + other.width) - x
+        height = min(self.y + self.height, other.y + other.height) - y
+        return Roi(x, y, width, height) if width > 0 and height > 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

@@ -283,10 +283,10 @@ def check_region(region: tuple[int, int, int, int] | None, image: Roi) -> None:
     """`InputError` when no pixel of the region is in the image."""
     if region is None:
         return
+    from blinkloop.runtime import Roi
+
     x, y, width, height = region
-    columns = min(x + width, image.x + image.width) - max(x, image.x)
-    rows = min(y + height, image.y + image.height) - max(y, image.y)
-    if columns < 1 or rows < 1:
+    if image.common(Roi(x, y, width, height)) is None:
         raise InputError(
             f"--region {x},{y},{width},{height} lies outside the image, which is "
             f"{image.width} x {image.height} px at ({image.x}, {image.y}) of the chip; "

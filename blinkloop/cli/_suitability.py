@@ -250,21 +250,20 @@ class Suitability:
         result: FrameResult,
     ) -> None:
         """Give the noise check what lies in the region whose emitters are known."""
+        from blinkloop.runtime import Roi
+
         roi, rows = result.roi, result.localizations
         left, top = self._tap.kept_origin
         height, width = photons.shape
-        x, y = max(roi.x, left), max(roi.y, top)
-        right, bottom = (
-            min(roi.x + roi.width, left + width),
-            min(roi.y + roi.height, top + height),
-        )
-        if right <= x or bottom <= y:
+        seen = roi.common(Roi(left, top, width, height))
+        if seen is None:
             return
+        row, column = seen.y - top, seen.x - left
         self._noise.add(
             result.index,
-            photons[y - top : bottom - top, x - left : right - left],
-            rows["x_px"] - x,
-            rows["y_px"] - y,
+            photons[row : row + seen.height, column : column + seen.width],
+            rows["x_px"] - seen.x,
+            rows["y_px"] - seen.y,
             integers=bool(np.issubdtype(pixels.dtype, np.integer)),
         )
 

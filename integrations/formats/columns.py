@@ -32,9 +32,15 @@ __all__ = [
     "plain_meta",
     "psf_sigmas_px",
     "refuse_blank",
+    "text_of",
 ]
 
 Floats = npt.NDArray[np.float64]
+
+
+def text_of(value: object) -> str:
+    """Text of an attribute, which some writers of HDF5 keep as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def blank_rows(count: int) -> npt.NDArray[np.void]:

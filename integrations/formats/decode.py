@@ -23,6 +23,7 @@ from blinkloop.integrations.formats.columns import (
     blank_rows,
     pixel_sizes_nm,
     refuse_blank,
+    text_of,
 )
 from blinkloop.integrations.formats.text_cells import numbers, text_head
 from blinkloop.schema import LocalizationTable
@@ -161,13 +162,13 @@ def _table(
                 f"positions are {count}; the file is damaged"
             )
         rows[name] = values
-    if _text(attributes.get("xy_unit") or "px") == "nm":
+    if text_of(attributes.get("xy_unit") or "px") == "nm":
         pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, path.name)
         for name, pixel in (("x", pixel_x), ("y", pixel_y)):
             rows[f"{name}_px"] /= pixel
             rows[f"{name}_sigma_px"] /= pixel
     if version is not None:
-        meta["generated_by"] = f"DECODE {_text(version)}".strip()
+        meta["generated_by"] = f"DECODE {text_of(version)}".strip()
     return LocalizationTable(rows, meta)
 
 
@@ -176,7 +177,3 @@ def _column(data: Any, name: str) -> npt.NDArray[Any] | None:
     if name not in data or data[name].shape is None:
         return None
     return np.asarray(data[name][...])
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

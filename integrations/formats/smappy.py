@@ -21,6 +21,7 @@ from blinkloop.integrations.formats.columns import (
     frames_from_zero,
     pixel_sizes_nm,
     refuse_blank,
+    text_of,
 )
 from blinkloop.schema import LocalizationTable
 
@@ -38,7 +39,7 @@ _COLUMNS = {
 
 def is_smappy(file: Any) -> bool:
     """Whether an open HDF5 file holds a table of SMAPpy."""
-    return _text(file.attrs.get("format", "")) == _FORMAT
+    return text_of(file.attrs.get("format", "")) == _FORMAT
 
 
 def read_smappy(
@@ -100,11 +101,7 @@ def read_smappy(
 
 def _facts(file: Any) -> dict[str, Any]:
     try:
-        found = json.loads(_text(file.attrs.get("metadata", "{}")))
+        found = json.loads(text_of(file.attrs.get("metadata", "{}")))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
