@@ -30,9 +30,15 @@ class StandingLight:
 
     The first frames of a region are taken, as many as a thousand; a new region begins
     anew, unless these were enough.
+
+    Parameters
+    ----------
+    removed
+        Static light was taken out of the frames already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, removed: bool = False) -> None:
+        self._removed = removed
         self._frames = 0
         self._region: tuple[int, int, int, int] | None = None
         self._with: npt.NDArray[np.int32] = np.zeros((0, 0), np.int32)
@@ -100,11 +106,15 @@ class StandingLight:
             return None
         row, column = np.unravel_index(int(np.argmax(self._with)), self._with.shape)
         x, y = self._region[0] + int(column), self._region[1] + int(row)
+        advice = (
+            "leave these places out"
+            if self._removed
+            else "--remove-static-light takes it out"
+        )
         return (
             f"{100 * share:.0f} % of the localizations lie where something is found in "
             f"more than {100 * _OFTEN:.0f} % of the frames (most often at x {x}, y {y} "
-            f"px): beads or static light rather than blinking emitters; leave these "
-            f"places out"
+            f"px): beads or static light rather than blinking emitters; {advice}"
         )
 
     def facts(self) -> dict[str, Any]:

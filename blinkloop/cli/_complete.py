@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.cli._corrections import correct_again
 from blinkloop.cli._fit_plan import FitPlan, Wanted
 from blinkloop.cli._fit_progress import progress_of
 from blinkloop.cli._fit_resume import clear_unborn
-from blinkloop.cli._hot_mask import mask_again, masked
 from blinkloop.cli._live import LiveRun, write_tables
 from blinkloop.cli._options import CameraFlags
 from blinkloop.cli._output import note
@@ -178,7 +178,7 @@ def complete(
     backend, threads
         See `open_session`.
     """
-    from blinkloop.integrations.movies import MovieSource, RegionMovie
+    from blinkloop.integrations.movies import MovieSource, RawMovie, RegionMovie
     from blinkloop.runtime import LiveStore, Pipeline
     from blinkloop.runtime.raw import frames_to_fit, runs_with_context
     from blinkloop.runtime.sinks import FrameSetSink
@@ -200,7 +200,12 @@ def complete(
         threads=threads,
         localize=plan.localizer,
     )
-    session = masked(session, mask_again(meta, raw))
+    session = correct_again(
+        session,
+        meta,
+        raw,
+        lambda: RegionMovie(RawMovie(raw.store.path), plan.tiles.window),
+    )
     if session.model.sha256 != meta["model_sha256"]:
         raise InputError(
             f"{model} is not the model of this run ({meta['model']}, "

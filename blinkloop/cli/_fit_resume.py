@@ -12,7 +12,14 @@ from typing import Any
 from blinkloop.cli._output import plain
 from blinkloop.errors import InputError
 
-__all__ = ["Resume", "clear_unborn", "find_resume", "identity_of", "is_unfinished"]
+__all__ = [
+    "Resume",
+    "clear_unborn",
+    "find_resume",
+    "frames_and_rows",
+    "identity_of",
+    "is_unfinished",
+]
 
 _NAMES = {
     "movie": "the movie",
@@ -23,6 +30,7 @@ _NAMES = {
     "frames": "the frames",
     "region_px": "the region",
     "hot_pixels_masked": "the masked hot pixels",
+    "static_light_removed": "whether static light is removed",
 }
 
 
@@ -58,8 +66,9 @@ def identity_of(
     """
     kept = ("model_sha256", "threshold", "camera", "backend")
     made = {"movie": movie, **{key: meta.get(key) for key in kept}, **plan}
-    if "hot_pixels_masked" in meta:
-        made["hot_pixels_masked"] = meta["hot_pixels_masked"]
+    for key in ("hot_pixels_masked", "static_light_removed"):
+        if key in meta:  # not without it: fits begun by older versions go on
+            made[key] = meta[key]
     found: dict[str, Any] = plain(made)
     return found
 
@@ -171,3 +180,11 @@ def clear_unborn(store: Path) -> None:
     unborn = FORMAT_KEY in attributes and not attributes.get("finished", False)
     if unborn or (not attributes and store.name.endswith(".live.zarr")):
         shutil.rmtree(store)
+
+
+def frames_and_rows(store: Path) -> tuple[int, int]:
+    """Frames and localizations in a store, of this run and of those it went on with."""
+    from blinkloop.runtime.sinks import LiveStoreReader
+
+    reader = LiveStoreReader(store)
+    return len(reader.frames()), len(reader)

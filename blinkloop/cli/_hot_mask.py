@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from blinkloop.cli._corrected import corrected
 from blinkloop.cli._output import note
 
 if TYPE_CHECKING:
@@ -15,17 +14,11 @@ if TYPE_CHECKING:
 
     from blinkloop.cli._session import Session
     from blinkloop.integrations.movies import Movie
-    from blinkloop.runtime import Frame, FrameResult, Localizer, Roi
+    from blinkloop.runtime import Frame, Roi
 
-__all__ = ["HotPixelMask", "MaskedLocalizer", "mask_again", "mask_option", "masked"]
+__all__ = ["HotPixelMask", "mask_again", "masked"]
 
 _KEY = "hot_pixels_masked"
-
-mask_option = click.option(
-    "--mask-hot-pixels",
-    is_flag=True,
-    help="Analyse hot pixels of the camera as the median of their neighbours.",
-)
 
 
 class HotPixelMask:
@@ -106,45 +99,9 @@ class HotPixelMask:
         self._hot = HotPixels.at(x, y, (roi.height, roi.width))
 
 
-class MaskedLocalizer:
-    """A localizer that gets frames without hot pixels; implements `Localizer`.
-
-    The frames it is given stay as they are, for whoever else keeps them.
-
-    Parameters
-    ----------
-    localizer
-        Gets the frames.
-    mask
-        Applied to each.
-    """
-
-    def __init__(self, localizer: Localizer, mask: HotPixelMask) -> None:
-        self._localizer = localizer
-        self._mask = mask
-
-    def push(self, frames: Sequence[Frame]) -> list[FrameResult]:
-        """As many frames go on as come."""
-        return self._localizer.push([self._mask.applied(frame) for frame in frames])
-
-    def flush(self) -> list[FrameResult]:
-        """Of the localizer."""
-        return self._localizer.flush()
-
-    def close(self) -> None:
-        """Close the localizer."""
-        self._localizer.close()
-
-
 def masked(session: Session, mask: HotPixelMask | None) -> Session:
     """A session whose localizer is masked, and whose results say so."""
-    if mask is None:
-        return session
-    return replace(
-        session,
-        localizer=MaskedLocalizer(session.localizer, mask),
-        meta={**session.meta, _KEY: mask.places},
-    )
+    return session if mask is None else corrected(session, mask, {_KEY: mask.places})
 
 
 def mask_again(meta: Mapping[str, Any], raw: Movie) -> HotPixelMask | None:

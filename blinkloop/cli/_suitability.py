@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from blinkloop.runtime import Frame, FrameResult, FrameSource, Gap, Roi
 
 from blinkloop.cli._hot_share import HotPixelShare
+from blinkloop.cli._static_light import was_removed
 
 __all__ = ["PixelTap", "Suitability"]
 
@@ -147,7 +148,7 @@ class Suitability:
         self._hot = HotPixelShare(camera.pixel_size_nm)
         self._camera = Camera(camera)
         self._noise = NoiseCheck(self._camera)
-        self._standing = StandingLight()
+        self._standing = StandingLight(removed=was_removed(session.meta))
         self._range = TrainingRangeCheck(card, camera)
         self._psf: PsfCheck | PsfWidthCheck | None
         if isinstance(card.psf, VariedGaussianPsfSettings):

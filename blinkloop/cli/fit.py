@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from blinkloop.cli._corrections import Corrections, correction_options
 from blinkloop.cli._fit_plan import (
     FitPlan,
     Wanted,
@@ -19,10 +21,10 @@ from blinkloop.cli._fit_plan import (
 from blinkloop.cli._fit_resume import (
     clear_unborn,
     find_resume,
+    frames_and_rows,
     identity_of,
     is_unfinished,
 )
-from blinkloop.cli._hot_mask import HotPixelMask, mask_option, masked
 from blinkloop.cli._options import (
     CameraFlags,
     FiniteRange,
@@ -84,7 +86,7 @@ __all__ = ["Fit", "command", "fit_movie"]
     metavar="MB",
     help="Memory for the network; default: 384 on a CPU, 8192 on a GPU.",
 )
-@mask_option
+@correction_options
 @click.option("--overwrite", is_flag=True, help="Allow replacing OUT.")
 @click.option(
     "--restart",
@@ -110,7 +112,7 @@ def command(
     roi: str | None,
     tile: str | None,
     memory: float | None,
-    mask_hot_pixels: bool,
+    corrections: Corrections,
     overwrite: bool,
     restart: bool,
     resume: bool,
@@ -151,7 +153,7 @@ def command(
             threshold=threshold,
             threads=threads,
             backend=backend,
-            mask_hot_pixels=mask_hot_pixels,
+            corrections=corrections,
             overwrite=overwrite,
             restart=restart,
         )
@@ -175,8 +177,7 @@ def command(
         "backend": backend,
         "frames": wanted.frames,
         "roi": wanted.region,
-        # Not a key without it: folders begun by older versions go on.
-        **({"mask_hot_pixels": True} if mask_hot_pixels else {}),
+        **corrections.settings,
     }
     return fit_folder(
         movies,
@@ -253,7 +254,7 @@ def fit_movie(
     threshold: float | None = None,
     threads: int | None = None,
     backend: str = "auto",
-    mask_hot_pixels: bool = False,
+    corrections: Corrections | None = None,
     overwrite: bool = False,
     restart: bool = False,
 ) -> Fit:
@@ -277,7 +278,7 @@ def fit_movie(
     from blinkloop.runtime import LiveStore, Pipeline
     from blinkloop.runtime.sinks import FrameRangeSink
 
-    with open_movie(movie) as opened:
+    with open_movie(movie) as opened, ExitStack() as also_open:
         plan = FitPlan(opened, wanted or Wanted())
         session = open_session(
             model,
@@ -289,8 +290,14 @@ def fit_movie(
             threads=threads,
             localize=plan.localizer,
         )
-        mask = HotPixelMask.of_movie(opened, plan.start) if mask_hot_pixels else None
-        session = masked(session, mask)
+        session, mask = (corrections or Corrections()).of_movie(
+            session,
+            opened,
+            plan.start,
+            lambda: RegionMovie(
+                also_open.enter_context(open_movie(movie)), plan.tiles.window
+            ),
+        )
         output = _choose(out, overwrite=overwrite, restart=restart)
         identity = identity_of(
             movie_identity(movie, opened), session.meta, plan.facts()
@@ -329,7 +336,7 @@ def fit_movie(
         before = sum(len(range(run.start, min(run.stop, begin.first))) for run in runs)
         with stopping() as stop, progress_of(pipeline, total, before):
             report = pipeline.run(stop_event=stop.event)
-    frames, localizations = _kept(output.store)
+    frames, localizations = frames_and_rows(output.store)
     outside = suitability.warnings()
     warnings = [*report.warnings, *full_tables(report, session), *outside]
     try:
@@ -388,11 +395,3 @@ def _say_plan(plan: FitPlan, resumed_at: int | None, output: Output) -> None:
             f"going on with frame {resumed_at}: {output.store} holds those before it "
             f"(--restart begins anew)"
         )
-
-
-def _kept(store: Path) -> tuple[int, int]:
-    """Frames and localizations in a store, of this run and of those it went on with."""
-    from blinkloop.runtime.sinks import LiveStoreReader
-
-    reader = LiveStoreReader(store)
-    return len(reader.frames()), len(reader)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from blinkloop.cli._corrections import Corrections, correction_options
 from blinkloop.cli._feedback import check_region, feedback_options, make_loop
-from blinkloop.cli._hot_mask import HotPixelMask, mask_option, masked
 from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import (
     CameraFlags,
@@ -48,7 +48,7 @@ __all__ = ["command"]
     help="CPU threads; default: all but one, which the camera needs.",
 )
 @click.option("--backend", default="auto", show_default=True, help="See: doctor.")
-@mask_option
+@correction_options
 @json_option
 def command(
     movie: Path,
@@ -67,7 +67,7 @@ def command(
     threshold: float | None,
     threads: int | None,
     backend: str,
-    mask_hot_pixels: bool,
+    corrections: Corrections,
     as_json: bool,
 ) -> int | None:
     """Play a MOVIE as if it were a camera: in real time, and it does not wait.
@@ -104,8 +104,7 @@ def command(
             threads=threads,
             live=(opened.height, opened.width),
         )
-        mask = HotPixelMask.of_movie(opened) if mask_hot_pixels else None
-        session = masked(session, mask)
+        session, mask = corrections.live(session, opened)
         check_region(region, source.roi)
         loop = make_loop(
             session.model.card,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blinkloop.cli._corrections import Corrections, correction_options
 from blinkloop.cli._feedback import (
     check_max_power,
     check_region,
@@ -14,7 +15,6 @@ from blinkloop.cli._feedback import (
     make_loop,
 )
 from blinkloop.cli._following import Following, following_options
-from blinkloop.cli._hot_mask import HotPixelMask, mask_option, masked
 from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import (
     CameraFlags,
@@ -128,7 +128,7 @@ __all__ = ["command"]
     help="CPU threads; default: all but one, which the camera needs.",
 )
 @click.option("--backend", default="auto", show_default=True, help="See: doctor.")
-@mask_option
+@correction_options
 @json_option
 def command(
     model: Path,
@@ -162,7 +162,7 @@ def command(
     threshold: float | None,
     threads: int | None,
     backend: str,
-    mask_hot_pixels: bool,
+    corrections: Corrections,
     as_json: bool,
 ) -> int | None:
     """Localize live from a Micro-Manager camera, and watch or hold the density.
@@ -218,8 +218,7 @@ def command(
         threads=threads,
         live=(source.roi.height, source.roi.width),
     )
-    mask = HotPixelMask() if mask_hot_pixels else None
-    session = masked(session, mask)
+    session, mask = corrections.live(session)
     writer = None if laser is None or mode == "off" else _laser(core, laser, max_power)
     check_region(region, source.roi)
     folder = make_folder(out or new_folder_name("run"))

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 from verb_helpers import Verb, assert_same_table
 
+from blinkloop.cli._corrected import CorrectedLocalizer
 from blinkloop.cli._fit_resume import identity_of
-from blinkloop.cli._hot_mask import HotPixelMask, MaskedLocalizer, mask_again
+from blinkloop.cli._hot_mask import HotPixelMask, mask_again
 from blinkloop.hot_pixels import HotPixels
 from blinkloop.integrations.formats import read_table
 from blinkloop.integrations.movies import open_movie
@@ -140,7 +141,7 @@ def test_a_camera_is_masked_once_the_first_frames_were_seen(tmp_path: Path) -> N
     raw, repaired = (np.load(path) for path in save(tmp_path, [(36, 3), (12, 9)]))
     before = raw.copy()
     keeps, mask = Keeps(), HotPixelMask()
-    localizer, roi = MaskedLocalizer(keeps, mask), Roi(100, 50, WIDTH, HEIGHT)
+    localizer, roi = CorrectedLocalizer(keeps, mask), Roi(100, 50, WIDTH, HEIGHT)
     given = live(raw, roi)
     localizer.push(given[:10])
     assert mask.places is None
