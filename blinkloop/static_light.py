@@ -9,6 +9,8 @@ unless they are on nearly always, and raised by the noise to what a dark pixel's
 would be. What this level has above (or below) its own smooth version is static light; a
 smooth background is no business of this file, as networks know it.
 
+What it gives and costs: `benchmarks/static_light.py`, docs/fit.md.
+
 Shapes: T frames of H x W px.
 """
 
