@@ -28,6 +28,7 @@ from blinkloop.training.calibration.bead_records import (
 __all__ = [
     "BORDER",
     "MARGIN_PX",
+    "SMALLEST_HALF_PX",
     "Field",
     "cut_beads",
     "look_at",
@@ -41,11 +42,14 @@ Floats = npt.NDArray[np.float64]
 MARGIN_PX = 3
 """Beads are cut this much wider than the window, so that they can be shifted."""
 
+SMALLEST_HALF_PX = 5
+"""Half side of the smallest window that is tried."""
+
 BORDER = "from the border"
 """In the reason for a bead whose window reaches out of the field."""
 
 _SHARE = 0.96
-_SMALLEST_HALF_PX, _LARGEST_HALF_PX = 5, 32
+_LARGEST_HALF_PX = 32
 _DIM, _INVISIBLE = 0.1, 0.02
 _LOBE = 0.2
 _MOST_BEADS = 60
@@ -94,7 +98,7 @@ def window_sizes(fields: list[Field], roi_px: int | None) -> list[int]:
     seen = [field for field in fields if len(field.sighting)]
     widest = max(f.radius_px for f in seen)
     core = max(f.sighting.scale_px for f in seen)
-    least = int(np.ceil(max(_SMALLEST_HALF_PX, min(2.5 * core, 10.0), 1.5 * core)))
+    least = int(np.ceil(max(SMALLEST_HALF_PX, min(2.5 * core, 10.0), 1.5 * core)))
     best = min(max(widest + 2, least), max(_LARGEST_HALF_PX, least))
     sizes = {max(least, int(best * factor)) for factor in (1.0, 0.8, 0.65)}
     return sorted(sizes, reverse=True)
@@ -110,7 +114,7 @@ def smaller_sizes(
     """
     if roi_px is not None or any(BORDER not in reason for _, reason in dropped):
         return []
-    return list(range(least - 1, _SMALLEST_HALF_PX - 1, -1))
+    return list(range(least - 1, SMALLEST_HALF_PX - 1, -1))
 
 
 def select_beads(

@@ -1,6 +1,7 @@
 """Bead z-stacks to a PSF calibration, and how good it is.
 
-    find -> select -> cut -> register, average, drop -> sample -> spline -> refit
+    find -> select -> cut -> does it blink -> register, average, drop -> sample ->
+    spline -> refit
 
 Design notes: takes arrays, no files; reports what it drops and what looks odd in words
 and never prints.
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
+from blinkloop.training.calibration.bead_light import dark_slices, steady_beads
 from blinkloop.training.calibration.bead_model import (
     align_beads,
     build_model,
@@ -30,6 +32,7 @@ from blinkloop.training.calibration.bead_repeats import averaged, frames_per_hei
 from blinkloop.training.calibration.bead_report import BeadCalibration, report
 from blinkloop.training.calibration.bead_selection import (
     MARGIN_PX,
+    SMALLEST_HALF_PX,
     Field,
     cut_beads,
     look_at,
@@ -80,6 +83,14 @@ def calibrate_beads(
     if seen == 0:
         raise InputError(_no_bead(fields))
     beads, dropped, half = _choose(fields, settings)
+    beads, unsteady = steady_beads(beads, settings, _named(fields))
+    dropped += unsteady
+    filled = []
+    for number, field in enumerate(fields):
+        of_it = [bead for bead in beads if bead.found.stack == number]
+        filled += _fill(field, of_it, settings)
+    if filled:
+        beads = _cut(fields, [bead.found for bead in beads], half)
     progress(f"registering {len(beads)} of {len(beads) + len(dropped)} beads")
     beads, lost = _centred_windows(fields, align_beads(beads), half)
     model = build_model(beads)
@@ -88,7 +99,9 @@ def calibrate_beads(
     progress(f"fitting {len(model.beads)} beads with the PSF")
     places = [field.stack for field in fields]
     result = report(places, model, samples, half, settings, dropped)
-    return replace(result, notes=[*said, *result.notes])
+    return replace(
+        result, notes=[*said, *result.notes], warnings=[*filled, *result.warnings]
+    )
 
 
 def _one_frame_each(
@@ -163,12 +176,46 @@ def _choose(
     enough = [one for one in tried if len(one[0]) >= 3]
     some = [one for one in tried if one[0]]
     if not some:
+        _look_closer(fields, tried[-1][1], settings)
         raise InputError(_none_usable(fields, *tried[-1][1:]))
     found, dropped, half = (enough or some)[0]
+    beads = _cut(fields, found, half)
+    return sorted(beads, key=lambda bead: -bead.found.response), dropped, half
+
+
+def _cut(fields: list[Field], found: list[Found], half: int) -> list[Bead]:
     beads = []
     for number, field in enumerate(fields):
         beads += cut_beads(field, [one for one in found if one.stack == number], half)
-    return sorted(beads, key=lambda bead: -bead.found.response), dropped, half
+    return beads
+
+
+def _fill(field: Field, beads: list[Bead], settings: BeadSettings) -> list[str]:
+    """Put the mean of its neighbours for a dark slice, in place, and say so."""
+    said = []
+    for k in dark_slices(beads):
+        field.photons[k] = (field.photons[k - 1] + field.photons[k + 1]) / 2
+        of = len(field.photons) - 1 - k if settings.falling else k
+        said.append(
+            f"slice {of} of {field.stack.name} is dark (a closed shutter, or a lost "
+            f"frame); the mean of the slices beside it was taken: better record again"
+        )
+    return said
+
+
+def _look_closer(
+    fields: list[Field], dropped: list[tuple[Found, str]], settings: BeadSettings
+) -> None:
+    """Say that it is a movie before advice is given on how to record beads."""
+    room = SMALLEST_HALF_PX + MARGIN_PX
+    inside = []
+    for one, _ in dropped:
+        height, width = fields[one.stack].photons.shape[1:]
+        edge = min(one.column, one.row, width - 1 - one.column, height - 1 - one.row)
+        if edge >= room:
+            inside.append(one)
+    if inside:
+        steady_beads(_cut(fields, inside, SMALLEST_HALF_PX), settings, _named(fields))
 
 
 def _select(
