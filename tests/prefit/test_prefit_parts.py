@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from blinkloop.optics import Camera, GaussianPsf, bin_to_frames, sample_blinks
 from blinkloop.schema import CameraSettings, GaussianPsfSettings
 from blinkloop.training.prefit.candidates import SNR_MIN, Candidates, Finder
 from blinkloop.training.prefit.chains import link, on_time
+from blinkloop.training.prefit.facts import most_misfit
 from blinkloop.training.prefit.psf_width import measure_width
 
 IDEAL = Camera(CameraSettings(kind="ideal", e_per_adu=1.0, baseline_adu=0.0))
@@ -46,7 +49,7 @@ def test_on_time_does_not_depend_on_the_threshold(tau, threshold):
     rng = np.random.default_rng(int(10 * tau))
     found, x, y = blinking(tau, threshold, rng)
     chains = link(found, x, y, 300, radius_px=1.0, isolation_px=8.0)
-    estimate = on_time([(found, chains)])
+    estimate = on_time([(found, chains, np.ones(len(found), bool))])
     assert estimate.low < tau < estimate.high
     np.testing.assert_allclose(estimate.frames, tau, rtol=0.12)
     # The plain mean length of a group does depend on it.
@@ -60,15 +63,41 @@ def test_on_time_survives_runs_that_are_short():
     for _ in range(20):
         found, x, y = blinking(8.0, 0.1, rng, n_frames=10, emitters=300)
         chains = link(found, x, y, 10, radius_px=1.0, isolation_px=8.0)
-        parts.append((found, chains))
+        parts.append((found, chains, np.ones(len(found), bool)))
     np.testing.assert_allclose(on_time(parts).frames, 8.0, rtol=0.1)
+
+
+def test_images_of_two_emitters_tell_no_on_time():
+    """Four chains of 5 frames; two in the 2nd, 4th and 5th frame are images of two."""
+    frame = np.repeat(np.arange(5), 4)
+    x = np.tile(np.array([10.0, 40.0, 70.0, 100.0]), 5)
+    ones = np.full(20, 50.0)
+    found = Candidates(frame, x.astype(int), x.astype(int), ones, ones)
+    chains = link(found, x, x, 6, radius_px=1.0, isolation_px=6.0)
+    single = np.ones(20, bool)
+    assert on_time([(found, chains, single)]).transitions == 4 * 4
+    single[[1 * 4 + 1, 3 * 4 + 2, 4 * 4 + 3]] = False
+    # Counted from the second frame on: 4 of the first chain, none of the second, 1 of
+    # the third (its next frame but one is of two), 2 of the fourth.
+    assert on_time([(found, chains, single)]).transitions == 4 + 0 + 1 + 2
+
+
+def test_pairs_found_as_one_do_not_say_how_well_one_emitter_fits():
+    """Every third lone spot is two; windows of 25 x 25 px. A PSF that is 20 % off."""
+    rng = np.random.default_rng(2)
+    pixels = np.full(900, 625)
+    one = rng.normal(1.2, 0.06, 900)
+    spoiled = one + np.where(np.arange(900) % 3, 0.0, rng.uniform(0.5, 9.0, 900))
+    fits = SimpleNamespace(pearson=spoiled * 620, pixels=pixels)
+    limit = most_misfit(fits, np.arange(900) > 20)
+    assert np.quantile(one, 0.95) < limit < 1.5
 
 
 def test_nothing_followed_is_no_on_time():
     none = np.zeros(0, np.int64)
     empty = Candidates(none, none, none, none.astype(float), none.astype(float))
     chains = link(empty, none, none, 5, radius_px=1.0, isolation_px=5.0)
-    assert on_time([(empty, chains)]) is None
+    assert on_time([(empty, chains, none > 0)]) is None
 
 
 def test_links_are_mutual_and_neighbours_censor():

@@ -64,6 +64,18 @@ class Candidates:
     def __len__(self) -> int:
         return int(self.frame.shape[0])
 
+    def alone(self, radius_px: float) -> npt.NDArray[np.bool_]:
+        """(C,) no other candidate of the same frame within the radius."""
+        if not len(self):
+            return np.zeros(0, np.bool_)
+        spatial = extras.require("scipy.spatial", "Finding emitters", "train")
+        # Frames far apart in a third coordinate: one search for all of them.
+        apart = 2.0 * radius_px + 1.0
+        points = np.stack([self.column, self.row, self.frame * apart], 1)
+        distance, _ = spatial.cKDTree(points).query(points, k=2)
+        lone: npt.NDArray[np.bool_] = distance[:, 1] > radius_px
+        return lone
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finder:

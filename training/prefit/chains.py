@@ -126,18 +126,29 @@ def link(
     return Chains(after, before, chain, place, alone, exposed)
 
 
-def on_time(found: list[tuple[Candidates, Chains]]) -> OnTime | None:
+def on_time(found: list[tuple[Candidates, Chains, Flags]]) -> OnTime | None:
     """Mean on-time of the emitters of all runs; None when no chain tells.
 
     A transition is counted when the chain has two frames already, the candidate is
     alone and exposed, and an earlier frame of the chain was clearly above the
     threshold (its own frame may be its last, and dim for that).
+
+    Two emitters found as one go on until the later one ends, and when one ends the
+    other comes to light beside it, which would not be counted: so none is counted in
+    which the image of two was seen up to now, or is seen in the next frame.
+
+    Parameters
+    ----------
+    found
+        Of each run: candidates, their chains, and (C,) which of them look like one
+        emitter.
     """
     at_risk = went_on = 0
-    for candidates, chains in found:
+    for candidates, chains, single in found:
         # 0 in the first frame of a chain, which therefore never counts.
         brightest = _brightest_before(candidates.snr, chains)
         counted = chains.alone & chains.exposed & (brightest > _CLEARLY * SNR_MIN)
+        counted &= _single_so_far(single, chains)
         at_risk += int(np.count_nonzero(counted))
         went_on += int(np.count_nonzero(counted & (chains.after >= 0)))
     if at_risk == 0:
@@ -153,6 +164,15 @@ def _brightest_before(snr: Floats, chains: Chains) -> Floats:
         previous = chains.before[i]
         best[i] = max(best[previous], snr[previous])
     return best
+
+
+def _single_so_far(single: Flags, chains: Chains) -> Flags:
+    """(C,) the chain up to here, and the next candidate if any, are of one emitter."""
+    so_far = single.copy()
+    for i in np.flatnonzero(chains.before >= 0):
+        so_far[i] &= so_far[chains.before[i]]
+    goes_on = chains.after >= 0
+    return so_far & (~goes_on | single[chains.after])
 
 
 def _time(survival: float) -> float:

@@ -26,7 +26,7 @@ from blinkloop.training.prefit.pairs import count_pairs
 from blinkloop.training.prefit.psf_width import PsfWidth
 from blinkloop.training.prefit.records import FEWEST, Measured, Range, Run
 
-__all__ = ["facts"]
+__all__ = ["facts", "most_misfit"]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -34,9 +34,10 @@ Flags = npt.NDArray[np.bool_]
 _WIDEN = 0.3
 _QUANTILES = (0.01, 0.98)
 _LINK_PX = (0.75, 2.0)
-_MISFIT = 1.5
-"""A window is well explained when its chi-square per pixel is below this, or below
-three spreads above the movie's own median: no PSF is perfect."""
+_MISFIT = 4.0
+"""A window is well explained when its chi-square per pixel is at most so many standard
+deviations (those of noise, sqrt(2 / pixels)) above 1, or three spreads above the
+movie's own median: no PSF is perfect."""
 
 _MEMORY = 5.0
 """On-times, and a frame each, after which no emitter is seen any more."""
@@ -134,10 +135,8 @@ def facts(
 def _chained(runs: list[Run], fits: list[Fits], finder: Finder) -> list[_Fitted]:
     together = Fits.join(fits)
     blinking = ~np.concatenate([run.standing for run in runs])
-    misfit = (together.pearson / np.maximum(together.pixels - 5, 1))[blinking]
-    middle = float(np.median(misfit))
-    spread = 1.4826 * float(np.median(np.abs(misfit - middle)))
-    limit = max(_MISFIT, middle + 3 * spread)
+    lone = np.concatenate([run.candidates.alone(finder.isolation_px) for run in runs])
+    limit = most_misfit(together, lone & blinking)
     usable = together.good & blinking
     error = np.hypot(together.x_sigma_px, together.y_sigma_px)[usable]
     # Two positions, each with its error; three standard deviations of their distance.
@@ -160,8 +159,21 @@ def _chained(runs: list[Run], fits: list[Fits], finder: Finder) -> list[_Fitted]
     return parts
 
 
+def most_misfit(fits: Fits, lone: Flags) -> float:
+    """Chi-square per pixel of a window that one emitter explains.
+
+    Spots that stand alone say it, and of these the better half: the worse one holds
+    pairs that were found as one, many of them where the PSF is wide.
+    """
+    misfit = (fits.pearson / np.maximum(fits.pixels - 5, 1))[lone]
+    middle = float(np.median(misfit))
+    spread = 1.4826 * float(np.median(middle - misfit[misfit <= middle]))
+    noise = math.sqrt(2 / float(fits.pixels.max()))
+    return max(1 + _MISFIT * noise, middle + 3 * spread)
+
+
 def _on_time(parts: list[_Fitted], warnings: list[str]) -> Range:
-    found = on_time([(part.run.candidates, part.chains) for part in parts])
+    found = on_time([(part.run.candidates, part.chains, part.good) for part in parts])
     longest = max(part.run.n_frames for part in parts)
     if found is None or found.transitions < FEWEST:
         times = 0 if found is None else found.transitions

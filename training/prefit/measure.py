@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blinkloop import extras
 from blinkloop.errors import InputError
 from blinkloop.fit_models import FitPsf
 from blinkloop.fitting import Fits, Windows, cut_windows, fit_psf, fit_widths
 from blinkloop.optics import Camera
-from blinkloop.training.prefit.candidates import Candidates, Finder
+from blinkloop.training.prefit.candidates import Finder
 from blinkloop.training.prefit.facts import facts
 from blinkloop.training.prefit.frames import PixelCheck
 from blinkloop.training.prefit.psf_width import PsfWidth, measure_width
@@ -85,7 +84,7 @@ def measure(
             f"or the right camera facts (--e-per-adu, --em-gain)"
         )
     lone = [
-        _alone(part.candidates, finder.isolation_px) & ~part.standing for part in parts
+        part.candidates.alone(finder.isolation_px) & ~part.standing for part in parts
     ]
     count = sum(int(np.count_nonzero(flags)) for flags in lone)
     filled = _filled(parts, finder)
@@ -145,7 +144,7 @@ def _read(
         )
         parts.append(Run(len(adu), height, width, candidates, windows, *standing))
         frames, found = frames + len(adu), found + len(candidates)
-        lone = _alone(candidates, finder.isolation_px) & ~parts[-1].standing
+        lone = candidates.alone(finder.isolation_px) & ~parts[-1].standing
         alone += int(np.count_nonzero(lone))
         if progress is not None:
             progress(frames, found)
@@ -155,26 +154,6 @@ def _read(
         raise InputError("the movie holds no frames that can be read")
     check.finish()
     return parts, check
-
-
-def _alone(candidates: Candidates, radius_px: float) -> npt.NDArray[np.bool_]:
-    """(C,) no other candidate of the same frame within the radius."""
-    scipy_spatial = extras.require("scipy.spatial", "Finding emitters", "train")
-    if not len(candidates):
-        return np.zeros(0, np.bool_)
-    # Frames far apart in a third coordinate: one search for all of them.
-    points = np.stack(
-        [
-            candidates.column.astype(float),
-            candidates.row.astype(float),
-            candidates.frame * (2.0 * radius_px + 1.0),
-        ],
-        1,
-    )
-    tree = scipy_spatial.cKDTree(points)
-    distance, _ = tree.query(points, k=2)
-    lone: npt.NDArray[np.bool_] = distance[:, 1] > radius_px
-    return lone
 
 
 def _width(parts: list[Run], lone: list[npt.NDArray[np.bool_]]) -> PsfWidth:
