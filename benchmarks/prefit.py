@@ -38,6 +38,8 @@ FLAT = GaussianPsf(
     GaussianPsfSettings(sigma0_px=1.3, astigmatism_nm=0.0, z_range_nm=(0.0, 0.0))
 )
 ASTIGMATIC = GaussianPsf(GaussianPsfSettings())
+WIDE = GaussianPsf(GaussianPsfSettings(z_range_nm=(-900.0, 900.0)))
+"""Calibrated over twice the depth of the emitters: large templates, more merging."""
 
 
 def spline() -> SplinePsf:
@@ -97,6 +99,10 @@ ROWS = [
     replace(
         START, name="spline, density 0.3", psf="spline", known_psf=True, density=0.3
     ),
+    replace(START, name="wide PSF", psf="wide", known_psf=True),
+    replace(
+        START, name="wide PSF, density 0.2", psf="wide", known_psf=True, density=0.2
+    ),
     replace(
         START,
         name="2D, flux 500, background 200",
@@ -108,7 +114,7 @@ ROWS = [
 
 def movie(row: Row, frames: int, rng: np.random.Generator, size=(96, 128)):
     """(frames, 96, 128) uint16, and the PSF."""
-    psf = {"2d": FLAT, "astigmatic": ASTIGMATIC}.get(row.psf) or spline()
+    psf = {"2d": FLAT, "astigmatic": ASTIGMATIC, "wide": WIDE}.get(row.psf) or spline()
     depth = (0.0, 0.0) if row.psf == "2d" else (-450.0, 450.0)
     settings = SceneSettings(
         n_frames=frames,

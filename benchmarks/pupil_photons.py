@@ -1,9 +1,9 @@
 """How much of an emitter's light the column `photons` of a table holds.
 
 Isolated emitters drawn by a vectorial pupil model (`pupil.py`) on a background of 20,
-seen by an sCMOS camera, localized by `blinkloop fit`; each is on for three whole frames,
-of which the middle one is compared. Light far from the core (a Gaussian has none) ends
-in the background.
+seen by an sCMOS camera, localized by `blinkloop fit`; each is on for three whole
+frames, of which the middle one is compared. Light far from the core (a Gaussian has
+none) ends in the background.
 
     python benchmarks/pupil_photons.py --model universal-2d
 """

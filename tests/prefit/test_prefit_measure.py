@@ -104,9 +104,8 @@ def test_background_range_is_the_quantiles_widened(measured):
 
 def test_on_time_where_a_wide_psf_merges_neighbours():
     """A PSF calibrated over twice the depth of the sample: spots merge up to 1 um."""
-    dense = row(name="wide", psf="astigmatic", density=0.2)
-    adu, _ = movie(dense, 300, np.random.default_rng(1))
-    wide = GaussianPsf(GaussianPsfSettings(z_range_nm=(-900, 900)))
+    dense = row(name="wide", psf="wide", density=0.2)
+    adu, wide = movie(dense, 300, np.random.default_rng(1))
     found = measure([adu], SCMOS, psf=wide)
     np.testing.assert_allclose(found.on_time.value, dense.on_time, rtol=0.1)
 

@@ -40,6 +40,7 @@ from blinkloop.training.calibration.bead_selection import (
     smaller_sizes,
     window_sizes,
 )
+from blinkloop.training.calibration.bead_steps import warn_of_steps
 
 __all__ = ["calibrate_beads"]
 
@@ -85,10 +86,14 @@ def calibrate_beads(
     beads, dropped, half = _choose(fields, settings)
     beads, unsteady = steady_beads(beads, settings, _named(fields))
     dropped += unsteady
-    filled = []
+    filled, uneven = [], []
     for number, field in enumerate(fields):
         of_it = [bead for bead in beads if bead.found.stack == number]
-        filled += _fill(field, of_it, settings)
+        here = _fill(field, of_it, settings)
+        filled += here
+        # A filled slice is neither a step nor a copy.
+        if not here:
+            uneven += warn_of_steps(field.stack, of_it, falling=settings.falling)
     if filled:
         beads = _cut(fields, [bead.found for bead in beads], half)
     progress(f"registering {len(beads)} of {len(beads) + len(dropped)} beads")
@@ -100,7 +105,9 @@ def calibrate_beads(
     places = [field.stack for field in fields]
     result = report(places, model, samples, half, settings, dropped)
     return replace(
-        result, notes=[*said, *result.notes], warnings=[*filled, *result.warnings]
+        result,
+        notes=[*said, *result.notes],
+        warnings=[*filled, *uneven, *result.warnings],
     )
 
 
