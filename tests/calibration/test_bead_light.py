@@ -104,6 +104,41 @@ def test_two_lost_slices_of_forty_are_no_blinking():
     assert flicker(light)[0] < 0.1
 
 
+@pytest.mark.parametrize(("slices", "dz_nm"), [(5, 300.0), (6, 50.0), (7, 50.0)])
+def test_few_slices_are_enough(slices, dz_nm):
+    """6 slices 50 nm apart have fewer than the coefficients of the least spline."""
+    rng = np.random.default_rng(slices)
+    made = stack_of(
+        astigmatic(),
+        [(20.3, 25.7), (52.6, 24.1)],
+        rng,
+        shape=SHAPE,
+        slices=slices,
+        dz_nm=dz_nm,
+    )
+    found = calibrate_beads([BeadStack(made)], BeadSettings(dz_nm, 100.0))
+    assert len(found.used) == 2
+
+
+def test_dim_molecules_are_no_bead_with_many_dark_slices():
+    rng = np.random.default_rng(3)
+    one = stack_of(
+        astigmatic(),
+        [(35.2, 24.1)],
+        rng,
+        shape=SHAPE,
+        slices=80,
+        dz_nm=10.0,
+        photons=900.0,
+        noise=False,
+        offset_adu=0,
+    )
+    on = np.where(np.arange(80) % 8 == 5, 0.0, 1.0)[:, None, None]
+    pixels = rng.poisson(20 + on * (one - 20.0)).astype(np.uint16)
+    with pytest.raises(InputError, match="on and off from slice to slice"):
+        calibrate_beads([BeadStack(pixels)], BeadSettings(10.0, 100.0))
+
+
 def test_a_lost_slice_a_bleaching_bead_and_a_restless_lamp_are_no_blinking():
     rng = np.random.default_rng(8)
     made = stack_of(astigmatic(), [(20.3, 25.7), (52.6, 24.1)], rng, shape=SHAPE)

@@ -30,6 +30,7 @@ _DROPPED = 20
 """One slice of so many may have lost its light (a closed shutter, a lost frame)."""
 
 _FEW_SLICES = 12
+_FEWEST_TO_COMPARE = 6
 _LOST = 0.5
 _LEAST_CHANGE, _LEAST_SPAN_NM = 1e-3, 1000.0
 """Over so many nm a PSF changes by more: 2e-3 at NA 0.8, 9e-3 at NA 1.2."""
@@ -62,7 +63,7 @@ def shape_change(light: Floats) -> float:
     Parameters
     ----------
     light
-        (Z, h, w) of a bead without background.
+        (Z, h, w) of a bead without background; Z is 6 or more.
     """
     parts = np.array_split(light, 3)
     even, odd = ([part[turn::2].mean(0) for part in parts] for turn in range(2))
@@ -104,9 +105,11 @@ def steady_beads(
     """
     kept: list[Bead] = []
     out: list[tuple[Found, str]] = []
-    for bead in beads:
+    every = [dark_slices([bead]) for bead in beads]
+    for bead, dark in zip(beads, every, strict=True):
         scatter, noise = flicker(bead.light)
-        if scatter > _CERTAIN or scatter > max(_FLICKER, _CLEARLY * noise):
+        often = len(dark) > max(2, len(bead.light) // _DROPPED)
+        if often or scatter > _CERTAIN or scatter > max(_FLICKER, _CLEARLY * noise):
             reason = f"its light goes on and off (by {100 * scatter:.0f} % of its mean)"
             out.append((bead.found, reason))
         else:
@@ -118,11 +121,13 @@ def steady_beads(
             f"molecules do and beads do not; give the z-stack of beads (movies are for "
             f"blinkloop prefit)"
         )
-    span = (len(beads[0].light) - 1) * settings.dz_nm
-    change = float(np.median([shape_change(bead.light) for bead in kept]))
-    if span >= _LEAST_SPAN_NM and change < _LEAST_CHANGE:
+    depth = len(beads[0].light)
+    span = (depth - 1) * settings.dz_nm
+    if depth < _FEWEST_TO_COMPARE or span < _LEAST_SPAN_NM:
+        return kept, out
+    if float(np.median([shape_change(bead.light) for bead in kept])) < _LEAST_CHANGE:
         raise InputError(
-            f"{name}: the beads look alike in all {len(beads[0].light)} slices, which "
+            f"{name}: the beads look alike in all {depth} slices, which "
             f"a PSF seen over {span:.0f} nm does not: the focus was not moved (a movie "
             f"of beads?), or --dz-nm is too large; give a z-stack through the focus"
         )

@@ -346,7 +346,8 @@ def _resample(
     """Least-squares spline along z on voxels of about `voxel_nm`; focus in voxels."""
     depth = len(values)
     pieces = max(round((depth - 1) * dz_nm / voxel_nm), 4)
-    if voxel_nm <= 1.001 * dz_nm or pieces >= depth - 1:
+    # A cubic spline of so many pieces has three coefficients more.
+    if voxel_nm <= 1.001 * dz_nm or pieces + 3 >= depth:
         return values, dz_nm, focus
     interpolate = extras.require("scipy.interpolate", "Smoothing along z", "train")
     at = np.arange(float(depth))
