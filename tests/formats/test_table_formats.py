@@ -88,7 +88,9 @@ ALL = {
 
 @pytest.mark.parametrize("three_d", [True, False], ids=["3D", "2D"])
 @pytest.mark.parametrize("count", [0, 1, 500])
-@pytest.mark.parametrize("ending", [".hdf5", ".h5", ".csv"])
+@pytest.mark.parametrize(
+    "ending", [".hdf5", ".h5", ".csv", ".decode.h5", "_sml.mat", ".parquet"]
+)
 def test_round_trip(ending: str, count: int, three_d: bool, tmp_path: Path) -> None:
     table = make_table(count, np.random.default_rng(3), three_d=three_d)
     files = write_table(table, tmp_path / f"t{ending}")
