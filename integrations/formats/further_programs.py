@@ -77,7 +77,7 @@ def read_other_text(
         if theirs in names:
             at = names.index(theirs)
             columns[ours] = np.array([number(row[at]) for row in rows], np.float64)
-            if ours in LENGTHS and not program.in_px:
+            if ours in LENGTHS:
                 columns[ours] *= _UNITS_NM[found.unit]
     for ours in ("frame", "x", "y"):
         refuse_blank(columns[ours], program.columns[ours], path.name)

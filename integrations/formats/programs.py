@@ -6,9 +6,10 @@ counts pixels as MATLAB does: the centre of the first pixel is at 1 px, the firs
 is 1. The others are taken from the outer corner of the first pixel, as the SMLM
 challenge (doi:10.1038/s41592-019-0364-4) and ThunderSTORM do; of Elyra and Nanoimager
 this is an assumption, and so it is of N-STORM, whose X and Y the ChriSTORM scripts
-hand to ThunderSTORM as they are. Leica's GSD counts pixels and frames from 0: real
-tables lie between 5.6 and 174.5 px of a chip of 180, as far from its one edge as from
-the other when 0 is the corner. rapidSTORM (doi:10.1038/nmeth.2224) has 0 nm at the
+hand to ThunderSTORM as they are. Leica's GSD counts frames from 0, and from
+where pixels is not said: 43 real tables (github.com/andronovl/SharpViSu) lie between
+5.8 and 174.6 px on chips of 180, as far from one edge as from the other when 0 is the
+corner. rapidSTORM (doi:10.1038/nmeth.2224) has 0 nm at the
 centre of the first pixel: its manual says where pixels are (doc/input-options.xml), and
 its files end at (width - 1) pixels.
 

@@ -84,6 +84,8 @@ def test_gsd_counts_pixels_and_frames_from_0(text: str, tmp_path: Path) -> None:
     assert read_table(path, 99.2).meta["pixel_size_nm"] == 99.2
     with pytest.raises(InputError, match="pixel size is not known"):
         write_table(table, tmp_path / "out.csv")
+    path.write_text(text.replace(",     0,     1,", ",     1,     1,"))
+    np.testing.assert_array_equal(read_table(path).data["frame"], [1, 2])
 
 
 THUNDER = "frame;x [µm];y [µm]\n1;0,05;0,2\n3;1,06;0,05\n"
@@ -102,9 +104,11 @@ def test_excel_spellings(first: str, code: str, tmp_path: Path) -> None:
 
 def test_bytes_of_no_letter_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "locs.csv"
-    path.write_bytes(b"frame,x [\x81m],y\n1,2,3\n")  # no letter of Windows-1252
-    with pytest.raises(InputError, match="is not a text file"):
-        read_table(path, 100.0)
+    # No letter of Windows-1252; a letter of it, and what no text has.
+    for strange in (b"\x81", b"\xb5\x01"):
+        path.write_bytes(b"frame,x [" + strange + b"m],y\n1,2,3\n")
+        with pytest.raises(InputError, match="is not a text file"):
+            read_table(path, 100.0)
 
 
 def test_a_letter_that_the_sample_cuts_is_no_other_code_page(tmp_path: Path) -> None:
@@ -263,25 +267,29 @@ def test_an_intensity_of_no_unit_is_left_out(tmp_path: Path) -> None:
     assert table.meta["columns_left_out"] == ["chi", "intensity"]
 
 
-def test_a_column_of_pictures_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["patch", "x"])
+def test_columns_of_several_numbers(name: str, tmp_path: Path) -> None:
     path = tmp_path / "t.smlm"
-    patch = [("a", "float32", "", [1, 2]), ("b", "float32", "", [3, 4])]
-    smlm(path, [*patch, *BASIC])
-    with zipfile.ZipFile(path) as archive:
-        manifest = json.loads(archive.read("manifest.json"))
-        rows = archive.read("t.bin")
-    form = manifest["formats"]["f"]
-    for key, value in {
-        "headers": "patch",
-        "dtype": "float32",
-        "shape": [1, 2],
-        "units": "",
-    }.items():
-        form[key] = [value, *form[key][2:]]
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("manifest.json", json.dumps(manifest))
-        archive.writestr("t.bin", rows)
-    np.testing.assert_allclose(read_table(path, 100.0).data["x_px"], [0, 10.1])
+    columns = BASIC if name == "patch" else _without("x")
+    pair: list[Column] = [(c, "float32", "nm", [7, 8]) for c in "ab"]
+    smlm(
+        path,
+        [*pair, *columns],
+        form={
+            # Both are one column of the manifest; numbers may be text there.
+            "headers": [name, *(column[0] for column in columns)],
+            "dtype": ["float32", *(column[1] for column in columns)],
+            "shape": [["2"], *["1"] * len(columns)],
+            "units": ["nm", *(column[2] for column in columns)],
+        },
+    )
+    if name == "x":
+        with pytest.raises(InputError, match="no column x"):
+            read_table(path, 100.0)
+        return
+    table = read_table(path, 100.0)
+    np.testing.assert_allclose(table.data["x_px"], [0, 10.1])
+    assert table.meta["columns_left_out"] == ["patch", "chi"]
 
 
 def test_other_archives_say_what_they_are(tmp_path: Path) -> None:
