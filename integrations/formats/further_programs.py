@@ -142,5 +142,7 @@ def _recognise(path: Path) -> _Found | None:
     else:
         names = [name.lower() for name in head.names]
         delimiter, lines = head.delimiter, head.lines
+    while names and not names[-1]:
+        names.pop()  # something stood behind the last name, which rows need not have
     program = program_of(names)
     return None if program is None else _Found(program, names, delimiter, lines)

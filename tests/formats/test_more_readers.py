@@ -52,6 +52,8 @@ def test_nstorm_is_taken_after_its_drift_correction(tmp_path: Path) -> None:
     np.testing.assert_allclose(first, [0, 1.5, -30, 900, 0.12], rtol=1e-6)
     assert np.isnan(table.data["background_photons"]).all()
     assert table.meta["generated_by"] == "N-STORM"
+    path.write_text(NSTORM.replace("Zwc\n", "Zwc\t\n"))
+    assert len(read_table(path, 100.0)) == 2
 
 
 def test_insight3_in_pixels_is_not_nstorms(tmp_path: Path) -> None:
