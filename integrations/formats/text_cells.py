@@ -44,7 +44,7 @@ _LOOK = 1000
 _SAMPLE = 1 << 16
 """Bytes in which a letter like the micro sign tells the code page."""
 _WESTERN = "cp1252"
-_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE | re.DOTALL)
+_SEPARATOR = re.compile(r'"?sep=([,;\t|:])"?\s*', re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 

@@ -104,6 +104,14 @@ def test_excel_spellings(first: str, code: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(data["y_px"], [1.5, 0], atol=1e-9)
 
 
+@pytest.mark.parametrize("first", ["sep=\n", 'sep="\n', "sep=ab\n"])
+def test_a_separator_that_is_none_is_one_line(first: str, tmp_path: Path) -> None:
+    path = tmp_path / "locs.csv"
+    path.write_text(first + "frame,x [nm],y [nm]\n1,2,3\n")
+    with pytest.raises(InputError, match="needs the columns frame"):
+        read_table(path, 100.0)
+
+
 def test_bytes_of_no_letter_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "locs.csv"
     # No letter of Windows-1252; a letter of it, and what no text has.
