@@ -108,7 +108,7 @@ def test_excel_spellings(first: str, code: str, tmp_path: Path) -> None:
 def test_a_separator_that_is_none_is_one_line(first: str, tmp_path: Path) -> None:
     path = tmp_path / "locs.csv"
     path.write_text(first + "frame,x [nm],y [nm]\n1,2,3\n")
-    with pytest.raises(InputError, match="needs the columns frame"):
+    with pytest.raises(InputError, match=r"needs the columns frame.* and has sep="):
         read_table(path, 100.0)
 
 
