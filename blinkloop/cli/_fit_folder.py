@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["fit_folder"]
 
 _LEDGER = "fit-in-progress.json"
-_ENDINGS = (".hdf5", ".h5", ".csv", ".zarr")
 
 
 def fit_folder(
@@ -58,10 +57,12 @@ def fit_folder(
     int or None
         The exit code when a signal ended it.
     """
+    from blinkloop.integrations.formats import has_table_ending
+
     targets = [out / f"{movie.name}.hdf5" for movie in movies]
     if len({movie.stem for movie in movies}) == len(movies):
         targets = [out / f"{movie.stem}.hdf5" for movie in movies]
-    if out.suffix in _ENDINGS or out.is_file():
+    if out.suffix == ".zarr" or has_table_ending(out) or out.is_file():
         raise InputError(
             f"{folder} is a folder of {len(movies)} movies; give -o a folder for their "
             f"tables, not {out.name}"

@@ -148,7 +148,11 @@ class Output:
         InputError
             Unknown ending, or something is there already.
         """
-        from blinkloop.integrations.formats import TABLE_WRITERS, check_table_path
+        from blinkloop.integrations.formats import (
+            check_table_path,
+            has_table_ending,
+            table_endings,
+        )
 
         suffix = path.suffix.lower()
         if suffix == ".zarr":
@@ -161,11 +165,10 @@ class Output:
                     f"{path}: the folder {path.parent} does not exist; make it first"
                 )
             return cls(path, path)
-        endings = [ending for writer in TABLE_WRITERS for ending in writer.endings]
-        if suffix not in endings:
+        if not has_table_ending(path):
             raise InputError(
                 f"{path}: the ending chooses the format, {suffix or 'none'!r} is not "
-                f"known; use .hdf5 (Picasso), .csv (ThunderSTORM) or .zarr (live store)"
+                f"known; use {table_endings()} or .zarr (live store)"
             )
         check_table_path(path, overwrite=overwrite)
         return cls(path, path.with_name(path.name + ".live.zarr"))

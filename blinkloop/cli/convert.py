@@ -35,8 +35,9 @@ def command(
     """Convert table A to B, in the format of B's ending.
 
     Reads Picasso .hdf5, ThunderSTORM .csv, DECODE .h5 and .csv, SMAP .mat and .csv,
-    SMAPpy .h5, text tables of the SMLM challenge, Elyra, Nanoimager and rapidSTORM, and
-    live stores; writes .hdf5 (Picasso, with a .yaml beside it) and .csv (ThunderSTORM).
+    SMAPpy .h5, .smlm, .parquet, text tables of the SMLM challenge, Elyra, Nanoimager,
+    N-STORM, Leica GSD and rapidSTORM, and live stores; writes .hdf5 (Picasso, with a
+    .yaml beside it), .csv (ThunderSTORM), .decode.h5 (DECODE), .mat (SMAP), .parquet.
 
     Example: blinkloop convert locs.zarr locs.hdf5
     """

@@ -57,8 +57,8 @@ __all__ = ["Fit", "command", "fit_movie"]
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="Table to write: .hdf5 (Picasso), .csv (ThunderSTORM) or .zarr (live store); "
-    "a folder when MOVIE is a folder of movies.",
+    help="Table to write: .hdf5 (Picasso), .csv (ThunderSTORM), .decode.h5, .mat "
+    "(SMAP), .parquet or .zarr (live store); for a folder of movies a folder.",
 )
 @camera_options
 @click.option("--threshold", type=float, help="Detection threshold; default: card's.")

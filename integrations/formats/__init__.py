@@ -6,7 +6,9 @@ from blinkloop.integrations.formats.table import (
     TABLE_WRITERS,
     TableWriter,
     check_table_path,
+    has_table_ending,
     read_table,
+    table_endings,
     write_table,
 )
 from blinkloop.runtime.sinks import read_live_store
@@ -15,7 +17,9 @@ __all__ = [
     "TABLE_WRITERS",
     "TableWriter",
     "check_table_path",
+    "has_table_ending",
     "read_live_store",
     "read_table",
+    "table_endings",
     "write_table",
 ]

@@ -7,6 +7,7 @@ Knows the keys of `LocalizationTable.meta`; knows no file format.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from blinkloop.errors import InputError
 from blinkloop.optics import GaussianPsf
+from blinkloop.precision import precision_px
 from blinkloop.runtime.report import jsonable
 from blinkloop.schema import (
     LOCALIZATION_DTYPE,
@@ -28,14 +30,19 @@ __all__ = [
     "extent_px",
     "frames_from_zero",
     "is_3d",
+    "kept_meta",
+    "pixel_meta",
     "pixel_sizes_nm",
     "plain_meta",
     "psf_sigmas_px",
     "refuse_blank",
     "text_of",
+    "with_bound",
 ]
 
 Floats = npt.NDArray[np.float64]
+_LAST_FRAME = 2**53
+"""Beyond it a 64-bit floating point number skips integers."""
 
 
 def text_of(value: object) -> str:
@@ -70,8 +77,14 @@ def frames_from_zero(numbers: Floats, first: int, what: str) -> npt.NDArray[np.i
     Raises
     ------
     InputError
-        A frame is below 0.
+        A frame is below 0, or too large to be counted.
     """
+    large = numbers[numbers > _LAST_FRAME]
+    if large.size:
+        raise InputError(
+            f"{what}: {large[0]:g} is no number of a frame; is the column of frames "
+            f"damaged, or another one?"
+        )
     frames = numbers.astype(np.int64)
     lowest = int(frames.min()) if frames.size else first
     if lowest < 0:
@@ -140,6 +153,12 @@ def pixel_sizes_nm(
     return float(x), float(y)
 
 
+def pixel_meta(x_nm: float, y_nm: float) -> dict[str, Any]:
+    """What `LocalizationTable.meta` says of the size of a pixel along x and y, nm."""
+    meta: dict[str, Any] = {"pixel_size_nm": x_nm}
+    return meta if x_nm == y_nm else meta | {"pixel_size_xy_nm": [x_nm, y_nm]}
+
+
 def extent_px(table: LocalizationTable) -> tuple[int, int]:
     """Width and height of the smallest image from the chip's corner that holds it."""
     meta = table.meta
@@ -167,6 +186,39 @@ def psf_sigmas_px(table: LocalizationTable) -> tuple[Floats, Floats] | None:
     z = np.nan_to_num(table.data["z_nm"].astype(np.float64))
     x, y = GaussianPsf(settings).sigmas_px(z)
     return np.asarray(x), np.asarray(y)
+
+
+def with_bound(
+    sigma_px: npt.NDArray[Any], width_px: Floats, photons: Floats, background: Floats
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Precision in px, the theoretical one where it is not known; and where that is."""
+    values = sigma_px.astype(np.float64)
+    unknown = ~np.isfinite(values)
+    values[unknown] = precision_px(width_px, photons, background)[unknown]
+    return values, unknown
+
+
+def kept_meta(
+    table: LocalizationTable, text: str | bytes, pixel_size_nm: float | None = None
+) -> LocalizationTable:
+    """A table read from a file in which this program kept its own facts, as JSON.
+
+    They come before what the file says otherwise, and after what a person said of the
+    pixel size.
+    """
+    try:
+        own = json.loads(text)
+    except ValueError:
+        return table
+    if not isinstance(own, dict):
+        return table
+    meta = {**table.meta, **own}
+    if "generated_by" not in own:
+        meta.pop("generated_by", None)
+    if pixel_size_nm is not None:
+        meta.pop("pixel_size_xy_nm", None)
+        meta["pixel_size_nm"] = pixel_size_nm
+    return LocalizationTable(table.data, meta)
 
 
 def plain_meta(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,14 +34,15 @@ from blinkloop.integrations.formats.columns import (
     plain_meta,
     psf_sigmas_px,
     refuse_blank,
+    with_bound,
 )
 from blinkloop.integrations.formats.files import whole_files
-from blinkloop.precision import precision_px
 from blinkloop.schema import LocalizationTable
 
-__all__ = ["is_picasso", "read_picasso", "write_picasso"]
+__all__ = ["is_picasso", "picasso_rows", "read_picasso", "write_picasso"]
 
 _FEATURE = "Picasso HDF5 tables"
+_LAST_FRAME = 2**32 - 1
 _READ = {
     "frame": "frame",
     "x": "x_px",
@@ -97,6 +98,11 @@ def write_picasso(
             f"{beside.name} describes the movie {path.stem}.raw and must stay; give "
             f"another name, e.g. {path.stem}_locs{path.suffix}"
         )
+    if len(table) and table.data["frame"].max() > _LAST_FRAME:
+        raise InputError(
+            f"{path}: the table has a frame {table.data['frame'].max()}, and Picasso "
+            f"counts to {_LAST_FRAME}; write .parquet, or take these rows out"
+        )
     pixel_x, pixel_y = pixel_sizes_nm(table.meta, pixel_size_nm, path.name)
     rows, stand_ins = _rows(table, pixel_y / pixel_x)
     info = _describe(table, pixel_x, stand_ins, pixel_y / pixel_x)
@@ -119,18 +125,7 @@ def read_picasso(
         When `frame`, `x` or `y` is missing, or a frame is no number.
     """
     locs = file["locs"][...]
-    missing = [name for name in ("frame", "x", "y") if name not in locs.dtype.names]
-    if missing:
-        raise InputError(
-            f"{path.name}: the Picasso table has no column {missing[0]!r} "
-            f"(it has {', '.join(locs.dtype.names)})"
-        )
-    # Centres of clusters have mean frames, which may be unknown.
-    refuse_blank(locs["frame"].astype(np.float64), "frame", path.name)
-    rows = blank_rows(locs.shape[0])
-    for theirs, ours in _READ.items():
-        if theirs in locs.dtype.names:
-            rows[ours] = locs[theirs]
+    rows = picasso_rows(path.name, {name: locs[name] for name in locs.dtype.names})
     merged: dict[str, Any] = {}
     for record in _metadata(file, path):
         merged.update(record)
@@ -150,6 +145,31 @@ def read_picasso(
     if pixel_size_nm is not None:
         meta["pixel_size_nm"] = pixel_size_nm
     return LocalizationTable(rows, meta)
+
+
+def picasso_rows(
+    what: str, columns: Mapping[str, npt.NDArray[Any]]
+) -> npt.NDArray[np.void]:
+    """Our rows of the columns of a Picasso table; `what` names the file in messages.
+
+    Raises
+    ------
+    InputError
+        When `frame`, `x` or `y` is missing, or a frame is no number.
+    """
+    missing = [name for name in ("frame", "x", "y") if name not in columns]
+    if missing:
+        raise InputError(
+            f"{what}: the Picasso table has no column {missing[0]!r} "
+            f"(it has {', '.join(columns)})"
+        )
+    # Centres of clusters have mean frames, which may be unknown.
+    refuse_blank(columns["frame"].astype(np.float64), "frame", what)
+    rows = blank_rows(len(columns["frame"]))
+    for theirs, ours in _READ.items():
+        if theirs in columns:
+            rows[ours] = columns[theirs]
+    return rows
 
 
 def _rows(
@@ -182,10 +202,8 @@ def _rows(
         ("lpx", "x_sigma_px", widths[0]),
         ("lpy", "y_sigma_px", widths[1]),
     ):
-        values = data[ours].astype(np.float64)
-        unknown = ~np.isfinite(values)
+        values, unknown = with_bound(data[ours], width, photons, background)
         if unknown.any():
-            values[unknown] = precision_px(width, photons, background)[unknown]
             stand_ins.append(
                 f"{name}: not known in {unknown.sum()} rows, the theoretical precision "
                 f"stands in"

@@ -19,6 +19,7 @@ from blinkloop.errors import InputError
 from blinkloop.integrations.formats.columns import (
     blank_rows,
     frames_from_zero,
+    pixel_meta,
     pixel_sizes_nm,
     refuse_blank,
     text_of,
@@ -92,9 +93,7 @@ def read_smappy(
     for ours, theirs in _COLUMNS.items():
         if theirs in columns:
             rows[ours] = columns[theirs]
-    meta: dict[str, Any] = {"pixel_size_nm": pixel[0], "generated_by": "SMAPpy"}
-    if pixel[0] != pixel[1]:
-        meta["pixel_size_xy_nm"] = list(pixel)
+    meta = {**pixel_meta(*pixel), "generated_by": "SMAPpy"}
     meta["three_dimensional"] = "z_nm" in columns
     return LocalizationTable(rows, meta)
 

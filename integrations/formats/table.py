@@ -3,7 +3,8 @@
 Design notes
 ------------
 A format is a row. Writers are chosen by the ending, readers by content: HDF5 tables of
-Picasso and DECODE share their endings.
+Picasso and DECODE share their endings. DECODE opens .h5 only, which is Picasso's here,
+so its tables are told by what comes before: `.decode.h5`.
 """
 
 from __future__ import annotations
@@ -13,28 +14,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blinkloop.errors import InputError
-from blinkloop.extras import require
+from blinkloop.errors import InputError, MissingExtraError
+from blinkloop.extras import installed, require
 from blinkloop.integrations.formats.decode import (
     is_decode,
     is_decode_csv,
     read_decode,
     read_decode_csv,
+    write_decode,
 )
 from blinkloop.integrations.formats.files import refuse_existing
 from blinkloop.integrations.formats.further_programs import (
-    is_smap,
     known_program,
     read_other_text,
-    read_smap,
-    read_smap_v5,
 )
+from blinkloop.integrations.formats.parquet import read_parquet, write_parquet
 from blinkloop.integrations.formats.picasso import (
     is_picasso,
     read_picasso,
     write_picasso,
 )
+from blinkloop.integrations.formats.smap import (
+    is_smap,
+    read_smap,
+    read_smap_v5,
+    write_smap,
+)
 from blinkloop.integrations.formats.smappy import is_smappy, read_smappy
+from blinkloop.integrations.formats.smlm import is_zip, read_smlm
 from blinkloop.integrations.formats.text_cells import is_text_table
 from blinkloop.integrations.formats.thunderstorm import (
     read_thunderstorm,
@@ -47,15 +54,18 @@ __all__ = [
     "TABLE_WRITERS",
     "TableWriter",
     "check_table_path",
+    "has_table_ending",
     "read_table",
+    "table_endings",
     "write_table",
 ]
 
+_PARQUET = b"PAR1"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _READABLE = (
     "a Picasso .hdf5, a ThunderSTORM .csv, a DECODE .h5 or .csv, a SMAP .mat or .csv, "
-    "a SMAPpy .h5, a text table of the SMLM challenge, Elyra, Nanoimager or "
-    "rapidSTORM, or a live store (a folder)"
+    "a SMAPpy .h5, a .smlm, a .parquet, a text table of the SMLM challenge, Elyra, "
+    "Nanoimager, N-STORM, Leica GSD or rapidSTORM, or a live store (a folder)"
 )
 
 
@@ -71,17 +81,25 @@ class TableWriter:
         Lower-case endings it writes.
     write
         Writes a table and returns the files it made.
+    module, extra
+        What it needs, and which extra of blinkloop brings that.
     """
 
     name: str
     endings: tuple[str, ...]
     write: Callable[..., tuple[Path, ...]]
+    module: str = ""
+    extra: str = ""
 
 
 TABLE_WRITERS = (
-    TableWriter("Picasso HDF5", (".hdf5", ".h5"), write_picasso),
+    TableWriter("DECODE", (".decode.h5",), write_decode, "h5py", "io"),
+    TableWriter("Picasso HDF5", (".hdf5", ".h5"), write_picasso, "h5py", "io"),
     TableWriter("ThunderSTORM CSV", (".csv",), write_thunderstorm),
+    TableWriter("SMAP", (".mat",), write_smap, "h5py", "io"),
+    TableWriter("Parquet", (".parquet",), write_parquet, "pyarrow", "parquet"),
 )
+"""Of several endings that fit a name the first counts."""
 
 
 def check_table_path(path: str | Path, *, overwrite: bool = False) -> None:
@@ -90,10 +108,12 @@ def check_table_path(path: str | Path, *, overwrite: bool = False) -> None:
     Raises
     ------
     InputError
-        As `write_table`.
+        As `write_table`, and when a package is missing.
     """
     path = Path(path)
-    _writer(path)
+    writer = _writer(path)
+    if writer.module and not installed(writer.module):
+        raise MissingExtraError(f"Writing {writer.name}", writer.module, writer.extra)
     refuse_existing([path], overwrite=overwrite)
 
 
@@ -111,7 +131,8 @@ def write_table(
     table
         Localizations; `meta["pixel_size_nm"]` is needed unless given here.
     path
-        `.hdf5` or `.h5` (Picasso, with a `.yaml` beside it) or `.csv` (ThunderSTORM).
+        `.hdf5` or `.h5` (Picasso, with a `.yaml` beside it), `.csv` (ThunderSTORM),
+        `.decode.h5` (DECODE), `.mat` (SMAP) or `.parquet`.
     overwrite
         Allow replacing files.
     pixel_size_nm
@@ -148,8 +169,8 @@ def read_table(
     Parameters
     ----------
     path
-        Picasso HDF5, ThunderSTORM CSV, DECODE HDF5 and CSV, SMAP, SMAPpy, other text
-        tables (see `further_programs`), or a live store.
+        Picasso HDF5, ThunderSTORM CSV, DECODE HDF5 and CSV, SMAP, SMAPpy, `.smlm`,
+        Parquet, other text tables (see `programs`), or a live store.
     pixel_size_nm
         Needed for tables in nm that do not say it; overrules those that do.
 
@@ -174,6 +195,10 @@ def read_table(
             return _read_hdf5(path, pixel_size_nm)
         if head.startswith(b"MATLAB 5.0"):
             return read_smap_v5(path, pixel_size_nm)
+        if head.startswith(_PARQUET):
+            return read_parquet(path, pixel_size_nm)
+        if is_zip(head):
+            return read_smlm(path, pixel_size_nm)
         if is_text_table(path, head):
             if is_decode_csv(head):
                 return read_decode_csv(path, pixel_size_nm)
@@ -216,13 +241,27 @@ def _of_hdf5(h5py: Any, path: Path, pixel_size_nm: float | None) -> Localization
     )
 
 
+def has_table_ending(path: str | Path) -> bool:
+    """Whether a file of that name would be written as a table of some format."""
+    return _writer_of(Path(path)) is not None
+
+
+def table_endings() -> str:
+    """The endings tables are written with, and whose they are, for messages."""
+    return ", ".join(f"{w.endings[0]} ({w.name})" for w in TABLE_WRITERS)
+
+
+def _writer_of(path: Path) -> TableWriter | None:
+    name = path.name.lower()
+    fits = (writer for writer in TABLE_WRITERS if name.endswith(writer.endings))
+    return next(fits, None)
+
+
 def _writer(path: Path) -> TableWriter:
-    ending = path.suffix.lower()
-    for writer in TABLE_WRITERS:
-        if ending in writer.endings:
-            return writer
-    known = ", ".join(f"{w.endings[0]} ({w.name})" for w in TABLE_WRITERS)
-    raise InputError(
-        f"{path}: no table can be written as {ending or 'a file without ending'}; "
-        f"use {known}"
-    )
+    writer = _writer_of(path)
+    if writer is None:
+        ending = path.suffix.lower() or "a file without ending"
+        raise InputError(
+            f"{path}: no table can be written as {ending}; use {table_endings()}"
+        )
+    return writer

@@ -2,15 +2,19 @@
 
 Between the cells is a comma, a semicolon or a tab. A German or French Excel, and
 programs on such a machine, write decimal commas; they are read where they cannot be
-mistaken: where something else is between the cells, or a comma's cell is quoted.
+mistaken: where something else is between the cells, or a comma's cell is quoted. What
+Excel calls CSV is in the code page of the machine, of which the Western European one is
+read, and may begin with a line `sep=;`.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,11 +36,15 @@ __all__ = [
     "text_head",
 ]
 
-_ENDINGS = (".csv", ".txt", ".tsv", ".xls")
+_ENDINGS = (".csv", ".txt", ".tsv", ".xls", ".ascii")
 """Several programs give their tab-separated text the ending of Excel."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _DELIMITERS = (",", "\t", ";")
 _LOOK = 1000
+_SAMPLE = 1 << 16
+"""Bytes in which a letter like the micro sign tells the code page."""
+_WESTERN = "cp1252"
+_SEPARATOR = re.compile(r'"?sep=([,;\t|:])"?\s*', re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 
@@ -70,11 +78,26 @@ def is_text_table(path: Path, head: bytes) -> bool:
 
 
 def open_text(path: Path, errors: str = "strict") -> TextIO:
-    """Open a text file, in UTF-8 or, as Excel's "Unicode text", in UTF-16."""
+    """Open a text file, in UTF-8 or, as Excel writes them, UTF-16 or Windows-1252."""
     with path.open("rb") as file:
-        wide = file.read(2) in _UTF16
-    encoding = "utf-16" if wide else "utf-8-sig"
-    return path.open(encoding=encoding, errors=errors, newline="")
+        head = file.read(_SAMPLE)
+    return path.open(encoding=_encoding(head), errors=errors, newline="")
+
+
+def _encoding(head: bytes) -> str:
+    if head.startswith(_UTF16):
+        return "utf-16"
+    try:
+        # The last letter of the sample may be cut.
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        with suppress(UnicodeDecodeError):
+            if all(
+                letter.isprintable() or letter in "\t\r\n"
+                for letter in head.decode(_WESTERN)
+            ):
+                return _WESTERN
+    return "utf-8-sig"
 
 
 def text_head(path: Path, errors: str = "strict") -> TextHead:
@@ -101,12 +124,17 @@ def text_head(path: Path, errors: str = "strict") -> TextHead:
                 comments.append(line[1:].strip())
             else:
                 line = ""
+            said = _SEPARATOR.fullmatch(line)
+            if said is not None:
+                line = file.readline()
     except UnicodeError as error:
         raise InputError(f"{path.name} is not a text file; is it a table?") from error
     # The delimiter is what makes the most cells: names may hold a comma, but not many.
-    found = [(split_header(line, between), between) for between in _DELIMITERS]
+    delimiters = _DELIMITERS if said is None else (said[1],)
+    found = [(split_header(line, between), between) for between in delimiters]
     names, delimiter = max(found, key=lambda one: len(one[0]))
-    return TextHead(names, delimiter, len(comments) + 1, tuple(comments))
+    lines = len(comments) + 1 + (said is not None)
+    return TextHead(names, delimiter, lines, tuple(comments))
 
 
 def split_header(line: str, delimiter: str) -> list[str]:

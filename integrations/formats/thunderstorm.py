@@ -12,7 +12,7 @@ which a table in nm cannot be turned into px.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from blinkloop.integrations.formats.columns import (
     blank_rows,
     frames_from_zero,
     is_3d,
+    pixel_meta,
     pixel_sizes_nm,
     plain_meta,
     psf_sigmas_px,
@@ -38,7 +39,9 @@ from blinkloop.schema import LocalizationTable
 __all__ = [
     "HEADER_2D",
     "HEADER_3D",
+    "is_thunderstorm",
     "read_thunderstorm",
+    "thunderstorm_table",
     "write_thunderstorm",
 ]
 
@@ -116,9 +119,7 @@ def write_thunderstorm(
         widths = unknown, unknown
     digits = {"id": 0, "frame": 0, "probability": 6}
     form = ",".join(f"%.{digits.get(name, 3)}f" for name in header)
-    meta = {**table.meta, "pixel_size_nm": pixel[0]}
-    if pixel[0] != pixel[1]:
-        meta["pixel_size_xy_nm"] = list(pixel)
+    meta = {**table.meta, **pixel_meta(*pixel)}
     beside = path.with_name(path.name + ".json")
     with whole_files((path, beside), overwrite=overwrite) as (data, text):
         with data.open("w", encoding="utf-8", newline="\n") as file:
@@ -157,33 +158,70 @@ def read_thunderstorm(
         When it is not such a table, or the pixel size is not known.
     """
     head = text_head(path)
-    names = head.names
-    frame, x, y = find(names, ("frame",)), _length(names, "x"), _length(names, "y")
-    if frame is None or x is None or y is None:
+    if not is_thunderstorm(head.names):
         raise InputError(
             f"{path.name} is not a table that blinkloop knows: it needs the columns "
             f"frame, x [nm], y [nm], as ThunderSTORM calls them, and has "
-            f"{', '.join(names)[:300] or 'none'}; name them so, or export the table "
-            f"from its program in that format"
+            f"{', '.join(head.names)[:300] or 'none'}; name them so, or export the "
+            f"table from its program in that format"
         )
+    return thunderstorm_table(
+        path.name, head.names, numbers(path, head), _beside(path), pixel_size_nm
+    )
+
+
+def is_thunderstorm(names: Sequence[str]) -> bool:
+    """Whether columns are called as ThunderSTORM calls those that a table needs."""
+    return find(names, ("frame",)) is not None and all(
+        _length(names, axis) is not None for axis in "xy"
+    )
+
+
+def thunderstorm_table(
+    what: str,
+    names: Sequence[str],
+    values: npt.NDArray[np.float64],
+    meta: Mapping[str, Any],
+    pixel_size_nm: float | None = None,
+) -> LocalizationTable:
+    """Our table of columns for which `is_thunderstorm` holds.
+
+    Parameters
+    ----------
+    what
+        Names the file in messages.
+    names
+        Of the columns.
+    values
+        (rows, columns).
+    meta
+        What is known beside them, the pixel size among it.
+    pixel_size_nm
+        What a person said; it comes first.
+
+    Raises
+    ------
+    InputError
+        When cells of frames or positions are blank, or the pixel size is not known.
+    """
+    frame, x, y = find(names, ("frame",)), _length(names, "x"), _length(names, "y")
+    if frame is None or x is None or y is None:
+        raise InputError(f"{what} is not a table of ThunderSTORM")
     # Older versions of ThunderSTORM call it "uncertainty".
     lateral = _length(names, "uncertainty_xy") or _length(names, "uncertainty")
-    meta = _beside(path)
+    meta = dict(meta)
     said = pixel_size_nm, meta.get("pixel_size_nm"), meta.get("pixel_size_xy_nm")
     lengths = [length for length in (x, y, lateral) if length is not None]
     pixel_x = pixel_y = float("nan")
     known = any(value is not None for value in said)
     if known or any(unit != _PIXELS for _, unit in lengths):
-        pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, path.name)
-        meta["pixel_size_nm"] = pixel_x
-        if pixel_x != pixel_y:
-            meta["pixel_size_xy_nm"] = [pixel_x, pixel_y]
-    values = numbers(path, head)
+        pixel_x, pixel_y = pixel_sizes_nm(meta, pixel_size_nm, what)
+        meta |= pixel_meta(pixel_x, pixel_y)
     for at in (frame, x[0], y[0]):
-        refuse_blank(values[:, at], names[at], path.name)
+        refuse_blank(values[:, at], names[at], what)
     rows = blank_rows(values.shape[0])
     first, corner = (0, 0.0) if _by_picasso(names, values) else (1, 0.5)
-    rows["frame"] = frames_from_zero(values[:, frame], first, path.name)
+    rows["frame"] = frames_from_zero(values[:, frame], first, what)
     rows["x_px"] = _in_px(values, x, pixel_x) - corner
     rows["y_px"] = _in_px(values, y, pixel_y) - corner
     for ours, theirs in _NAMES.items():

@@ -85,6 +85,9 @@ def test_every_kind_of_movie_gives_the_same(
         ("o.hdf5", "o.yaml", "next: blinkloop render "),
         ("o.csv", "o.csv.json", "ThunderSTORM"),
         ("o.zarr", "o.zarr", "next: blinkloop convert "),
+        ("o.decode.h5", "o.decode.h5", "next: blinkloop render "),
+        ("o_sml.mat", "o_sml.mat", "next: blinkloop render "),
+        ("o.parquet", "o.parquet", "next: blinkloop render "),
     ],
 )
 def test_every_kind_of_table(
@@ -142,9 +145,10 @@ def test_folder_of_movies(
     again = verb("fit", folder, "-m", model, "-o", out)
     assert again.code == 2
     assert "a.hdf5 exists already" in again.error
-    as_table = verb("fit", folder, "-m", model, "-o", tmp_path / "o.csv")
-    assert as_table.code == 2
-    assert "folder of 2 movies" in as_table.error
+    for name in ("o.csv", "o.parquet", "o.zarr"):
+        as_table = verb("fit", folder, "-m", model, "-o", tmp_path / name)
+        assert as_table.code == 2
+        assert "folder of 2 movies" in as_table.error
 
 
 def test_damaged_movie_in_a_folder_does_not_stop_the_others(

@@ -42,14 +42,28 @@ def test_convert(table: Path) -> None:
     assert "300.000" in target.read_text()
 
 
+@pytest.mark.parametrize("name", ["b_sml.mat", "b.decode.h5", "b.parquet"])
+def test_convert_there_and_back(name: str, table: Path) -> None:
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    target, back = table.with_name(name), table.with_name("c.csv")
+    for source, out in ((table, target), (target, back)):
+        done = CliRunner().invoke(main, ["convert", str(source), str(out)])
+        assert done.exit_code == 0, done.output
+    read = read_table(back)
+    np.testing.assert_allclose(read.data["x_px"], [1, 2, 3.5], atol=1e-6)
+    assert read.meta["pixel_size_nm"] == 110
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["none.csv", "b.hdf5"], "no such table"),
         (["a.hdf5", "b.txt"], "no table can be written"),
+        (["a.hdf5", "b.txt"], ".decode.h5 (DECODE), .hdf5 (Picasso HDF5), .csv"),
         (["a.hdf5", "a.hdf5"], "into itself"),
     ],
-    ids=["missing", "ending", "itself"],
+    ids=["missing", "ending", "endings", "itself"],
 )
 def test_bad_usage(
     arguments: list[str], says: str, table: Path, monkeypatch: pytest.MonkeyPatch
