@@ -23,7 +23,7 @@ _VENDORS: tuple[_Row, ...] = (
         (".sifx",),
         f"Andor Solis or {_FIJI}",
     ),
-    ("Nikon .nd2", (b"\xda\xce\xbe\x0a",), (".nd2",), f"NIS-Elements or {_FIJI}"),
+    ("an old version of Nikon .nd2", (), (".nd2",), f"NIS-Elements or {_FIJI}"),
     ("Zeiss .czi", (b"ZISRAWFILE",), (".czi",), f"ZEN or {_FIJI}"),
     ("Hamamatsu .dcimg", (b"DCIMG",), (".dcimg",), "HCImage (export as TIFF)"),
     ("Leica .lif", (b"p\0\0\0",), (".lif",), f"LAS X or {_FIJI}"),

@@ -25,6 +25,7 @@ from blinkloop.integrations.movies.ndtiff import (
     ndtiff_folder,
     ndtiff_of,
 )
+from blinkloop.integrations.movies.nikon import Nd2Movie, is_nd2
 from blinkloop.integrations.movies.picasso_raw import PicassoRawMovie, is_picasso_raw
 from blinkloop.integrations.movies.raw import RawMovie
 from blinkloop.integrations.movies.sif import SifMovie, is_sif
@@ -41,7 +42,9 @@ _KNOWN = (
 )
 
 
-_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5", ".sif", ".stk", ".lsm", ".btf")
+_ENDINGS = tuple(
+    ".raw .npy .dax .h5 .hdf5 .sif .nd2 .stk .lsm .btf".split()
+)
 """Of files that are movies and do not end as TIFF files do, though some are."""
 
 
@@ -87,6 +90,7 @@ MOVIE_READERS = (
     MovieReader("DAX", is_dax, DaxMovie),
     MovieReader("HDF5", is_hdf5, open_hdf5),
     MovieReader("Andor Solis", is_sif, SifMovie),
+    MovieReader("Nikon NIS-Elements", is_nd2, Nd2Movie),
 )
 
 
