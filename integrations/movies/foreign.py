@@ -2,8 +2,8 @@
 
 Design notes
 ------------
-These could not be tried with real files (Andor's .sif could: `sif.py`), and their own
-programs and Bio-Formats export all of them without loss.
+These could not be tried with real files of movies (others could: `sif.py`, `nikon.py`,
+`spe.py`), and their own programs and Bio-Formats export all of them without loss.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ _VENDORS: tuple[_Row, ...] = (
     ("Hamamatsu .dcimg", (b"DCIMG",), (".dcimg",), "HCImage (export as TIFF)"),
     ("Leica .lif", (b"p\0\0\0",), (".lif",), f"LAS X or {_FIJI}"),
     ("Olympus", (), (".oir", ".oib", ".vsi"), f"its program or {_FIJI}"),
-    ("Princeton .spe", (), (".spe",), f"LightField, WinView or {_FIJI}"),
     ("Imaris .ims", (), (".ims",), _FIJI),
-    ("FITS pictures", (b"SIMPLE  =",), (".fits", ".fit", ".tsm"), _FIJI),
+    ("compressed FITS or a .tsm", (), (".fits", ".fit", ".fz", ".tsm"), _FIJI),
 )
 _OTHERS: tuple[_Row, ...] = (
     (

@@ -1,13 +1,13 @@
 """Movies of Nikon NIS-Elements (.nd2), by the package `nd2`.
 
-Tried with a real file of NIS-Elements (3 times, 10 planes, 2 channels: refused), with the
-same file after its loops were rewritten to one of 30 times, and with files laid out as it
-is. Old files (JPEG 2000) are not read.
+Tried with a real file of NIS-Elements (3 times, 10 planes, 2 channels: refused), with
+the same file after its loops were rewritten to one of 30 times, and with files laid out
+as it is. Old files (JPEG 2000) are not read.
 
 Design notes
 ------------
-Frames that a stopped recording lacks are handed out by `nd2` as zeros, without a word. So
-one that is all zeros is looked up in the list of places at the end of the file (which
+Frames that a stopped recording lacks are handed out by `nd2` as zeros, without a word.
+So one that is all zeros is looked up in the list of places at the end of the file (which
 ends in a mark of 32 bytes and where the list starts).
 """
 

@@ -114,9 +114,9 @@ def write_nd2(
     if loops:
         chunks[b"ImageMetadataLV!"] = _tree("SLxExperiment", _loops(loops))
     for k in set(range(count)) - set(missing):
-        chunks[b"ImageDataSeq|%d!" % k] = struct.pack("<d", 30.0 * k) + rows[
-            k
-        ].tobytes()
+        chunks[b"ImageDataSeq|%d!" % k] = (
+            struct.pack("<d", 30.0 * k) + rows[k].tobytes()
+        )
     start = b"ND2 FILE SIGNATURE CHUNK NAME01!"
     version = b"Ver3.0".ljust(64, b"\0")
     file = struct.pack("<IIQ", 0x0ABECEDA, len(start), len(version)) + start + version
