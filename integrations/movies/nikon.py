@@ -7,8 +7,8 @@ as it is. Old files (JPEG 2000) are not read.
 Design notes
 ------------
 Frames that a stopped recording lacks are handed out by `nd2` as zeros, without a word.
-So one that is all zeros is looked up in the list of places at the end of the file (which
-ends in a mark of 32 bytes and where the list starts).
+So one that is all zeros is looked up in the list of places at the end of the file; the
+last 8 bytes say where that starts.
 """
 
 from __future__ import annotations
