@@ -127,15 +127,18 @@ def find_resume(
     anew = Resume(start, resumed=False)
     if not store.exists() or restart:
         return anew
-    if not is_unfinished(store):
-        if is_live_store(store) and not overwrite:
-            raise InputError(
-                f"{store} is there already and is no interrupted fit; give --restart "
-                f"to replace it, or keep it with 'blinkloop convert'"
-            )
+    whole = not is_unfinished(store)
+    if whole and (overwrite or not is_live_store(store)):
         return anew
     reader = LiveStoreReader(store)
-    kept = reader.meta["fit"]
+    kept = reader.meta.get("fit")
+    # A whole one is left when the disk had no room for the table: the same fit makes
+    # it now, and nothing else may take its place.
+    if kept is None or (whole and kept != identity):
+        raise InputError(
+            f"{store} is there already and is no interrupted fit; give --restart "
+            f"to replace it, or keep it with 'blinkloop convert'"
+        )
     different = [
         name for key, name in _NAMES.items() if kept.get(key) != identity.get(key)
     ]

@@ -340,7 +340,7 @@ def fit_movie(
     outside = suitability.warnings()
     warnings = [*report.warnings, *full_tables(report, session), *outside]
     try:
-        files = output.finish()
+        files = output.finish(report.failure)
     except KeyboardInterrupt:
         note(f"interrupted: the localizations are saved in {output.store}")
         raise

@@ -31,6 +31,7 @@ from blinkloop.integrations.formats.further_programs import (
 )
 from blinkloop.integrations.formats.picasso import (
     is_picasso,
+    picasso_files,
     read_picasso,
     write_picasso,
 )
@@ -38,6 +39,7 @@ from blinkloop.integrations.formats.smappy import is_smappy, read_smappy
 from blinkloop.integrations.formats.text_cells import is_text_table
 from blinkloop.integrations.formats.thunderstorm import (
     read_thunderstorm,
+    thunderstorm_files,
     write_thunderstorm,
 )
 from blinkloop.runtime.sinks import read_live_store
@@ -71,16 +73,19 @@ class TableWriter:
         Lower-case endings it writes.
     write
         Writes a table and returns the files it made.
+    files
+        Those it would make, the table first; refuses a name that cannot be taken.
     """
 
     name: str
     endings: tuple[str, ...]
     write: Callable[..., tuple[Path, ...]]
+    files: Callable[[Path], tuple[Path, ...]]
 
 
 TABLE_WRITERS = (
-    TableWriter("Picasso HDF5", (".hdf5", ".h5"), write_picasso),
-    TableWriter("ThunderSTORM CSV", (".csv",), write_thunderstorm),
+    TableWriter("Picasso HDF5", (".hdf5", ".h5"), write_picasso, picasso_files),
+    TableWriter("ThunderSTORM CSV", (".csv",), write_thunderstorm, thunderstorm_files),
 )
 
 
@@ -93,8 +98,7 @@ def check_table_path(path: str | Path, *, overwrite: bool = False) -> None:
         As `write_table`.
     """
     path = Path(path)
-    _writer(path)
-    refuse_existing([path], overwrite=overwrite)
+    refuse_existing(_writer(path).files(path), overwrite=overwrite)
 
 
 def write_table(
