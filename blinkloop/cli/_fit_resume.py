@@ -7,13 +7,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blinkloop.cli._output import plain
 from blinkloop.errors import InputError
 
+if TYPE_CHECKING:
+    from blinkloop.integrations.movies import Movie
+
 __all__ = [
     "Resume",
+    "changed_meanwhile",
     "clear_unborn",
     "find_resume",
     "frames_and_rows",
@@ -71,6 +75,31 @@ def identity_of(
             made[key] = meta[key]
     found: dict[str, Any] = plain(made)
     return found
+
+
+def changed_meanwhile(path: Path, movie: Movie, kept: Mapping[str, Any]) -> list[str]:
+    """A warning when a movie is not what it was when the fit began.
+
+    Parameters
+    ----------
+    path, movie
+        Of the movie that was fitted.
+    kept
+        `movie_identity` at the beginning.
+    """
+    from blinkloop.integrations.movies import movie_identity
+
+    try:
+        same = plain(movie_identity(path, movie)) == plain(kept)
+    except OSError:  # moved away: what was opened was read to its end
+        return []
+    if same:
+        return []
+    return [
+        f"{path} was changed while it was fitted: frames beyond {movie.n_frames - 1} "
+        f"are missing here; fit it again when it is whole, or follow it with "
+        f"'blinkloop run --watch {path}'"
+    ]
 
 
 def is_unfinished(store: Path) -> bool:

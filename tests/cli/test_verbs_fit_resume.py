@@ -218,6 +218,45 @@ def test_whole_store_without_a_table_becomes_one(
     assert_same_table(read_table(out).data, expected)
 
 
+def test_results_among_the_pictures_are_no_part_of_the_movie(
+    good: Verb, model: Path, frames: Frames, tmp_path: Path
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    for number, frame in enumerate(frames):
+        tifffile.imwrite(tmp_path / f"{number}.tif", frame)
+    words = ("fit", tmp_path, "-m", model, "-o", tmp_path / "o.zarr")
+    assert "was changed" not in good(*words).err
+    store = LiveStore(tmp_path / "o.zarr", if_exists="resume", resume_at=6)
+    store.open({})
+    store.flush()
+    assert "going on with frame 5" in good(*words).err
+
+
+def test_a_movie_that_grows_meanwhile_is_told(
+    good: Verb,
+    model: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    movie = tmp_path / "movie.npy"
+    shutil.copy(whole.with_name("movie.npy"), movie)
+    words = ("fit", movie, "-m", model, "--json", "-o")
+    assert not any(
+        "was changed" in w for w in good(*words, tmp_path / "a.csv").json["warnings"]
+    )
+    appended = LiveStore.write
+
+    def grow(store: LiveStore, results: Sequence[FrameResult]) -> None:
+        appended(store, results)
+        with movie.open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(LiveStore, "write", grow)
+    said = good(*words, tmp_path / "b.csv").json["warnings"]
+    assert any("frames beyond 11 are missing" in line for line in said)
+
+
 @pytest.mark.parametrize(
     ("out", "there", "says"),
     [
