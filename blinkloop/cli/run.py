@@ -324,7 +324,9 @@ def _camera(
         return remote, pycro.camera(remote, device, frames, exposure_ms)
     core = open_core(config, camera=device)
     _apply(core, settings)
-    patience = {} if frame_timeout_s is None else {"stall_timeout_s": frame_timeout_s}
+    patience: dict[str, Any] = (
+        {} if frame_timeout_s is None else {"stall_timeout_s": frame_timeout_s}
+    )
     source = MicroManagerSource(
         core,
         camera=device,
