@@ -2,7 +2,7 @@
 
 Design notes
 ------------
-These could not be tried with real files of movies (others could: `sif.py`, `nikon.py`,
+These could not be tried with real files (others could: `sif.py`, `nikon.py`, `czi.py`,
 `spe.py`), and their own programs and Bio-Formats export all of them without loss.
 """
 
@@ -24,7 +24,6 @@ _VENDORS: tuple[_Row, ...] = (
         f"Andor Solis or {_FIJI}",
     ),
     ("an old version of Nikon .nd2", (), (".nd2",), f"NIS-Elements or {_FIJI}"),
-    ("Zeiss .czi", (b"ZISRAWFILE",), (".czi",), f"ZEN or {_FIJI}"),
     ("Hamamatsu .dcimg", (b"DCIMG",), (".dcimg",), "HCImage (export as TIFF)"),
     ("Leica .lif", (b"p\0\0\0",), (".lif",), f"LAS X or {_FIJI}"),
     ("Olympus", (), (".oir", ".oib", ".vsi"), f"its program or {_FIJI}"),

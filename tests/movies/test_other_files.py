@@ -287,7 +287,7 @@ def test_a_compression_names_the_package_it_needs(
     ("name", "head", "says"),
     [
         ("m.sifx", b"Andor Technology Multi-Channel File\n", r"Andor \.sifx.*export"),
-        ("m.dat", b"ZISRAWFILE", r"Zeiss \.czi.*ZEN"),
+        ("m.dat", b"ZISRAWFILE", r"list of pictures.*ZEN"),
         ("m.dcimg", b"DCIMG\0", "HCImage"),
         ("m.fits.fz", b"\0\0", r"compressed FITS.*export"),
         ("m.npz", b"PK\x03\x04", r"numpy\.save"),
