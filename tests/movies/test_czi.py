@@ -97,6 +97,14 @@ def test_frames_are_those_written(
     assert find_movies(tmp_path) == [tmp_path / "m.czi"]
 
 
+def test_long_entries_push_the_pixels_back(tmp_path: Path) -> None:
+    frames = counts((3, 8, 9))
+    more = dict.fromkeys("CZSMHRIBVQ", 0)
+    write_czi(tmp_path / "m.czi", frames, [{"T": k, **more} for k in range(3)])
+    with open_movie(tmp_path / "m.czi") as movie:
+        np.testing.assert_array_equal(movie.read(0, 3), frames)
+
+
 def test_frames_come_in_the_order_of_their_times(tmp_path: Path) -> None:
     frames = counts((4, 8, 9))
     # Each entry has as many dimensions as its picture says, so lengths differ.
