@@ -7,13 +7,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blinkloop.cli._output import plain
 from blinkloop.errors import InputError
 
+if TYPE_CHECKING:
+    from blinkloop.integrations.movies import Movie
+
 __all__ = [
     "Resume",
+    "changed_meanwhile",
     "clear_unborn",
     "find_resume",
     "frames_and_rows",
@@ -73,6 +77,31 @@ def identity_of(
     return found
 
 
+def changed_meanwhile(path: Path, movie: Movie, kept: Mapping[str, Any]) -> list[str]:
+    """A warning when a movie is not what it was when the fit began.
+
+    Parameters
+    ----------
+    path, movie
+        Of the movie that was fitted.
+    kept
+        `movie_identity` at the beginning.
+    """
+    from blinkloop.integrations.movies import movie_identity
+
+    try:
+        same = plain(movie_identity(path, movie)) == plain(kept)
+    except OSError:  # moved away: what was opened was read to its end
+        return []
+    if same:
+        return []
+    return [
+        f"{path} was changed while it was fitted: frames beyond {movie.n_frames - 1} "
+        f"are missing here; fit it again when it is whole, or follow it with "
+        f"'blinkloop run --watch {path}'"
+    ]
+
+
 def is_unfinished(store: Path) -> bool:
     """Whether a folder is the live store of a fit that lacks frames."""
     from blinkloop.runtime.sinks import LiveStoreReader
@@ -127,15 +156,18 @@ def find_resume(
     anew = Resume(start, resumed=False)
     if not store.exists() or restart:
         return anew
-    if not is_unfinished(store):
-        if is_live_store(store) and not overwrite:
-            raise InputError(
-                f"{store} is there already and is no interrupted fit; give --restart "
-                f"to replace it, or keep it with 'blinkloop convert'"
-            )
+    whole = not is_unfinished(store)
+    if whole and (overwrite or not is_live_store(store)):
         return anew
     reader = LiveStoreReader(store)
-    kept = reader.meta["fit"]
+    kept = reader.meta.get("fit")
+    # A whole one is left when the disk had no room for the table: the same fit makes
+    # it now, and nothing else may take its place.
+    if kept is None or (whole and kept != identity):
+        raise InputError(
+            f"{store} is there already and is no interrupted fit; give --restart "
+            f"to replace it, or keep it with 'blinkloop convert'"
+        )
     different = [
         name for key, name in _NAMES.items() if kept.get(key) != identity.get(key)
     ]

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _RING_S, _LEAST_RING = 1.0, 16
+_SOURCE_FIRST_S = 20.0
 _STORE_PAUSE_S = 0.003
 """Twenty columns a second: 60 ms of rest for 14 ms of work."""
 
@@ -116,10 +117,20 @@ def unless_refused(folder: Path) -> Iterator[None]:
         raise
 
 
-def camera_settings(source: FrameSource) -> PipelineSettings:
+def camera_settings(
+    source: FrameSource, frame_timeout_s: float | None = None
+) -> PipelineSettings:
     """A ring of about a second: when the computer is too slow, old frames go.
 
     With more the density would be that of long ago, and no use to a laser.
+
+    Parameters
+    ----------
+    source
+        The camera.
+    frame_timeout_s
+        The run ends after so long without a frame; None = as ever. Longer exposures
+        get 5 of them.
     """
     from blinkloop.runtime import PipelineSettings
 
@@ -128,7 +139,23 @@ def camera_settings(source: FrameSource) -> PipelineSettings:
     )
     exposure_ms = float(source.camera_facts().get("exposure_ms", 0.0))
     wanted = math.ceil(1000 * _RING_S / max(exposure_ms, 1.0))
-    return PipelineSettings(ring_frames=min(max(wanted, _LEAST_RING), room))
+    ring, usual = min(max(wanted, _LEAST_RING), room), PipelineSettings().stall_abort_s
+    patience_s = max(frame_timeout_s or usual or 0.0, 5 * exposure_ms / 1000)
+    own_s = getattr(source, "frame_timeout_s", None)
+    if own_s is not None:
+        # A source that ends by itself names its camera: it comes first.
+        patience_s = own_s + _SOURCE_FIRST_S
+    return PipelineSettings(ring_frames=ring, stall_abort_s=patience_s)
+
+
+def say_patience(loop: FeedbackLoop, frame_timeout_s: float | None) -> None:
+    """Say that waiting longer for frames keeps no laser on: the guard is as ever."""
+    dark_s = loop.dark_after_s
+    if dark_s is not None and frame_timeout_s is not None and frame_timeout_s > dark_s:
+        note(
+            f"the run waits {frame_timeout_s:g} s for a frame; the laser goes dark "
+            f"after {dark_s:g} s without one, for the rest of the run"
+        )
 
 
 def run_live(

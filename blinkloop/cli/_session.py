@@ -173,8 +173,13 @@ class Output:
         check_table_path(path, overwrite=overwrite)
         return cls(path, path.with_name(path.name + ".live.zarr"))
 
-    def finish(self) -> list[str]:
+    def finish(self, failure: str | None = None) -> list[str]:
         """Make the table from the live store; keeps the store if that fails.
+
+        Parameters
+        ----------
+        failure
+            What ended the run early, to be said first when there is no table either.
 
         Returns
         -------
@@ -190,8 +195,9 @@ class Output:
         try:
             files = write_table(read_table(self.store), self.path, True)
         except BlinkloopError as error:
+            first = f"{failure}; " if failure else ""
             raise type(error)(
-                f"{error}; the localizations are safe in {self.store}, try "
+                f"{first}{error}; the localizations are safe in {self.store}, try "
                 f"'blinkloop convert {self.store} {self.path}'"
             ) from error
         shutil.rmtree(self.store, ignore_errors=True)

@@ -19,6 +19,7 @@ from blinkloop.cli._fit_plan import (
     parse_tile,
 )
 from blinkloop.cli._fit_resume import (
+    changed_meanwhile,
     clear_unborn,
     find_resume,
     frames_and_rows,
@@ -336,11 +337,12 @@ def fit_movie(
         before = sum(len(range(run.start, min(run.stop, begin.first))) for run in runs)
         with stopping() as stop, progress_of(pipeline, total, before):
             report = pipeline.run(stop_event=stop.event)
+        changed = changed_meanwhile(movie, opened, identity["movie"])
     frames, localizations = frames_and_rows(output.store)
     outside = suitability.warnings()
-    warnings = [*report.warnings, *full_tables(report, session), *outside]
+    warnings = [*report.warnings, *full_tables(report, session), *changed, *outside]
     try:
-        files = output.finish()
+        files = output.finish(report.failure)
     except KeyboardInterrupt:
         note(f"interrupted: the localizations are saved in {output.store}")
         raise

@@ -68,6 +68,14 @@ __all__ = ["command"]
     help="Stop after so long; default: Ctrl-C.",
 )
 @click.option(
+    "--frame-timeout",
+    "frame_timeout_s",
+    type=FiniteRange(0, min_open=True),
+    metavar="SECONDS",
+    help="The run ends after so long without a frame, as with a slow trigger; default: "
+    "10, at least 5 exposures (--pycromanager: 30).",
+)
+@click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
@@ -141,6 +149,7 @@ def command(
     exposure_ms: float | None,
     frames: int | None,
     seconds: float | None,
+    frame_timeout_s: float | None,
     out: Path | None,
     mode: str,
     laser: str | None,
@@ -180,6 +189,7 @@ def command(
         set=settings,
         exposure_ms=exposure_ms,
         laser=laser,
+        frame_timeout=frame_timeout_s,
         **recording.given,
     )
     recording.check()
@@ -195,6 +205,7 @@ def command(
         make_folder,
         new_folder_name,
         run_live,
+        say_patience,
         unless_refused,
         write_report,
     )
@@ -206,8 +217,10 @@ def command(
         core, source = None, following.open()
         name, pipeline = str(following.path), following.settings()
     else:
-        core, source = _camera(pycro, config, device, settings, frames, exposure_ms)
-        name, pipeline = source.camera, camera_settings(source)
+        core, source = _camera(
+            pycro, config, device, settings, frames, exposure_ms, frame_timeout_s
+        )
+        name, pipeline = source.camera, camera_settings(source, frame_timeout_s)
     session = open_session(
         model,
         camera_flags,
@@ -249,6 +262,7 @@ def command(
             field_px=source.roi.height * source.roi.width,
         )
     say(session, [])
+    say_patience(loop, frame_timeout_s)
     tap = PixelTap(source)
     recorder = recording.recorder(source, folder, loop.make_safe)
     run = run_live(
@@ -300,6 +314,7 @@ def _camera(
     settings: tuple[str, ...],
     frames: int | None,
     exposure_ms: float | None,
+    frame_timeout_s: float | None,
 ) -> tuple[Any, MicroManagerSource | PycroCamera]:
     from blinkloop.integrations.micromanager import MicroManagerSource, open_core
 
@@ -309,6 +324,9 @@ def _camera(
         return remote, pycro.camera(remote, device, frames, exposure_ms)
     core = open_core(config, camera=device)
     _apply(core, settings)
+    patience: dict[str, Any] = (
+        {} if frame_timeout_s is None else {"stall_timeout_s": frame_timeout_s}
+    )
     source = MicroManagerSource(
         core,
         camera=device,
@@ -317,6 +335,7 @@ def _camera(
         # Frames the analysis cannot take are dropped in our own ring, where they are
         # counted; the core's ring must never be the one that overflows.
         stop_on_overflow=True,
+        **patience,
     )
     return core, source
 

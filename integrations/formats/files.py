@@ -67,7 +67,7 @@ def whole_files(paths: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path
             # HDF5 says of a full disk at a late moment that it is a RuntimeError.
             if isinstance(error, RuntimeError) and "errno" not in str(error):
                 raise
-            why = getattr(error, "strerror", None) or _reason(str(error))
+            why = _reason(getattr(error, "strerror", None) or str(error))
             raise InputError(
                 f"{paths[0]} cannot be written ({why}); choose another place"
             ) from error

@@ -39,7 +39,13 @@ from blinkloop.integrations.formats.columns import (
 from blinkloop.integrations.formats.files import whole_files
 from blinkloop.schema import LocalizationTable
 
-__all__ = ["is_picasso", "picasso_rows", "read_picasso", "write_picasso"]
+__all__ = [
+    "is_picasso",
+    "picasso_files",
+    "picasso_rows",
+    "read_picasso",
+    "write_picasso",
+]
 
 _FEATURE = "Picasso HDF5 tables"
 _LAST_FRAME = 2**32 - 1
@@ -62,6 +68,22 @@ def is_picasso(file: Any) -> bool:
     """Whether an open HDF5 file holds a Picasso table."""
     dtype = getattr(file["locs"], "dtype", None) if "locs" in file else None
     return getattr(dtype, "names", None) is not None
+
+
+def picasso_files(path: Path) -> tuple[Path, Path]:
+    """The table and the metadata beside it, which may not be those of a movie.
+
+    Raises
+    ------
+    InputError
+        With a name that can be taken.
+    """
+    if path.with_suffix(".raw").exists():
+        raise InputError(
+            f"{path.stem}.yaml describes the movie {path.stem}.raw and must stay; give "
+            f"another name, e.g. {path.stem}_locs{path.suffix}"
+        )
+    return path, path.with_suffix(".yaml")
 
 
 def write_picasso(
@@ -92,12 +114,7 @@ def write_picasso(
     """
     h5py = require("h5py", _FEATURE, "io")
     yaml = require("yaml", _FEATURE, "io")
-    beside = path.with_suffix(".yaml")
-    if path.with_suffix(".raw").exists():
-        raise InputError(
-            f"{beside.name} describes the movie {path.stem}.raw and must stay; give "
-            f"another name, e.g. {path.stem}_locs{path.suffix}"
-        )
+    path, beside = picasso_files(path)
     if len(table) and table.data["frame"].max() > _LAST_FRAME:
         raise InputError(
             f"{path}: the table has a frame {table.data['frame'].max()}, and Picasso "

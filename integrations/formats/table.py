@@ -31,6 +31,7 @@ from blinkloop.integrations.formats.further_programs import (
 from blinkloop.integrations.formats.parquet import read_parquet, write_parquet
 from blinkloop.integrations.formats.picasso import (
     is_picasso,
+    picasso_files,
     read_picasso,
     write_picasso,
 )
@@ -45,6 +46,7 @@ from blinkloop.integrations.formats.smlm import is_zip, read_smlm
 from blinkloop.integrations.formats.text_cells import is_text_table
 from blinkloop.integrations.formats.thunderstorm import (
     read_thunderstorm,
+    thunderstorm_files,
     write_thunderstorm,
 )
 from blinkloop.runtime.sinks import read_live_store
@@ -83,6 +85,8 @@ class TableWriter:
         Writes a table and returns the files it made.
     module, extra
         What it needs, and which extra of blinkloop brings that.
+    files
+        Those it would make, the table first; refuses a name that cannot be taken.
     """
 
     name: str
@@ -90,12 +94,17 @@ class TableWriter:
     write: Callable[..., tuple[Path, ...]]
     module: str = ""
     extra: str = ""
+    files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
 
 
 TABLE_WRITERS = (
     TableWriter("DECODE", (".decode.h5",), write_decode, "h5py", "io"),
-    TableWriter("Picasso HDF5", (".hdf5", ".h5"), write_picasso, "h5py", "io"),
-    TableWriter("ThunderSTORM CSV", (".csv",), write_thunderstorm),
+    TableWriter(
+        "Picasso HDF5", (".hdf5", ".h5"), write_picasso, "h5py", "io", picasso_files
+    ),
+    TableWriter(
+        "ThunderSTORM CSV", (".csv",), write_thunderstorm, files=thunderstorm_files
+    ),
     TableWriter("SMAP", (".mat",), write_smap, "h5py", "io"),
     TableWriter("Parquet", (".parquet",), write_parquet, "pyarrow", "parquet"),
 )
@@ -114,7 +123,7 @@ def check_table_path(path: str | Path, *, overwrite: bool = False) -> None:
     writer = _writer(path)
     if writer.module and not installed(writer.module):
         raise MissingExtraError(f"Writing {writer.name}", writer.module, writer.extra)
-    refuse_existing([path], overwrite=overwrite)
+    refuse_existing(writer.files(path), overwrite=overwrite)
 
 
 def write_table(

@@ -86,6 +86,11 @@ _NM = {"nm": 1.0, "um": 1e3, "\N{MICRO SIGN}m": 1e3, "\N{GREEK SMALL LETTER MU}m
 _PIXELS = "px"
 
 
+def thunderstorm_files(path: Path) -> tuple[Path, Path]:
+    """The table and the settings beside it."""
+    return path, path.with_name(path.name + ".json")
+
+
 def write_thunderstorm(
     table: LocalizationTable,
     path: Path,
@@ -120,7 +125,7 @@ def write_thunderstorm(
     digits = {"id": 0, "frame": 0, "probability": 6}
     form = ",".join(f"%.{digits.get(name, 3)}f" for name in header)
     meta = {**table.meta, **pixel_meta(*pixel)}
-    beside = path.with_name(path.name + ".json")
+    path, beside = thunderstorm_files(path)
     with whole_files((path, beside), overwrite=overwrite) as (data, text):
         with data.open("w", encoding="utf-8", newline="\n") as file:
             file.write(",".join(f'"{name}"' for name in header) + "\n")
@@ -305,7 +310,7 @@ def _columns(
 
 
 def _beside(path: Path) -> dict[str, Any]:
-    beside = path.with_name(path.name + ".json")
+    _, beside = thunderstorm_files(path)
     if not beside.is_file():
         return {}
     try:

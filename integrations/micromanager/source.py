@@ -151,6 +151,13 @@ class MicroManagerSource(CameraDevice):
         return self._ring_frames
 
     @property
+    def frame_timeout_s(self) -> float | None:
+        """The frames end after so long without one; None = never."""
+        if self._stall_timeout_s is None:
+            return None
+        return max(self._stall_timeout_s, 5 * self._period_ms / 1000)
+
+    @property
     def elapsed_ms(self) -> float | None:
         """The camera's own clock (`ElapsedTime-ms`) at the last frame delivered."""
         return self._elapsed_ms
@@ -238,9 +245,7 @@ class MicroManagerSource(CameraDevice):
     def _wait_for_frame(self, index: int) -> bool:
         """True when a frame waits in the ring, False when the sequence is over."""
         core = self._core
-        limit_s = self._stall_timeout_s
-        if limit_s is not None:
-            limit_s = max(limit_s, 5 * self._period_ms / 1000)
+        limit_s = self.frame_timeout_s
         since = time.perf_counter()
         waited = False
         try:
@@ -254,7 +259,7 @@ class MicroManagerSource(CameraDevice):
                     raise DeviceError(
                         f"camera {self._camera!r} gave no frame for {limit_s:g} s "
                         f"after frame {index} although it claims to run; check cable, "
-                        "power and trigger"
+                        "power and trigger (a slow one: --frame-timeout)"
                     )
                 time.sleep(self._clock.pause_s(now_s))
             self._clock.came(time.perf_counter(), waited=waited)

@@ -1,4 +1,4 @@
-"""Frames that lie one after the other in a file, uncompressed.
+"""Frames that lie at equal distances in a file, uncompressed.
 
 Design notes
 ------------
@@ -20,9 +20,13 @@ from blinkloop.integrations.movies.movie import MovieBase
 __all__ = ["BlockMovie", "whole_frames"]
 
 
-def whole_frames(size: int, offset: int, frame_bytes: int) -> int:
-    """Frames that lie completely in a file of `size` bytes from `offset` on."""
-    return max(0, size - offset) // max(1, frame_bytes)
+def whole_frames(size: int, offset: int, frame_bytes: int, stride: int = 0) -> int:
+    """Frames that lie completely in a file of `size` bytes from `offset` on.
+
+    `stride` is the distance of their first bytes when something lies between them.
+    """
+    gap = max(0, stride - frame_bytes)
+    return max(0, size - offset + gap) // max(1, frame_bytes + gap)
 
 
 class BlockMovie(MovieBase):
@@ -39,6 +43,8 @@ class BlockMovie(MovieBase):
         Pixel type, with byte order.
     offset
         Byte at which the first frame starts.
+    stride
+        Bytes from the start of a frame to that of the next; None: they touch.
     """
 
     def __init__(
@@ -48,11 +54,12 @@ class BlockMovie(MovieBase):
         stored: np.dtype[Any],
         *,
         offset: int = 0,
+        stride: int | None = None,
     ) -> None:
         n_frames, height, width = shape
-        there = whole_frames(
-            path.stat().st_size, offset, math.prod((height, width, stored.itemsize))
-        )
+        frame_bytes = math.prod((height, width, stored.itemsize))
+        self._stride = frame_bytes if stride is None else stride
+        there = whole_frames(path.stat().st_size, offset, frame_bytes, self._stride)
         damage = None
         if there < n_frames:
             damage = (
@@ -72,7 +79,9 @@ class BlockMovie(MovieBase):
 
     def _load(self, start: int, stop: int) -> npt.NDArray[Any]:
         pixels = self.height * self.width
-        self._file.seek(self._offset + start * pixels * self._stored.itemsize)
+        if self._stride != pixels * self._stored.itemsize:
+            return self._load_rows(start, stop, 0, self.height)
+        self._file.seek(self._offset + start * self._stride)
         block = np.fromfile(self._file, self._stored, count=(stop - start) * pixels)
         if block.size < (stop - start) * pixels:
             raise self._broken(start + block.size // pixels, "the file became shorter")
@@ -84,7 +93,7 @@ class BlockMovie(MovieBase):
         block = np.empty((stop - start, bottom - top, self.width), self._stored)
         row_bytes = self.width * self._stored.itemsize
         for i in range(start, stop):
-            self._file.seek(self._offset + (i * self.height + top) * row_bytes)
+            self._file.seek(self._offset + i * self._stride + top * row_bytes)
             rows = np.fromfile(self._file, self._stored, block[0].size)
             if rows.size < block[0].size:
                 raise self._broken(i, "the file became shorter")

@@ -2,8 +2,8 @@
 
 Design notes
 ------------
-These could not be tried with real files (Andor's .sif could: `sif.py`), and their own
-programs and Bio-Formats export all of them without loss.
+These could not be tried with real files (others could: `sif.py`, `nikon.py`, `czi.py`,
+`spe.py`), and their own programs and Bio-Formats export all of them without loss.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ _VENDORS: tuple[_Row, ...] = (
         (".sifx",),
         f"Andor Solis or {_FIJI}",
     ),
-    ("Nikon .nd2", (b"\xda\xce\xbe\x0a",), (".nd2",), f"NIS-Elements or {_FIJI}"),
-    ("Zeiss .czi", (b"ZISRAWFILE",), (".czi",), f"ZEN or {_FIJI}"),
+    ("an old version of Nikon .nd2", (), (".nd2",), f"NIS-Elements or {_FIJI}"),
     ("Hamamatsu .dcimg", (b"DCIMG",), (".dcimg",), "HCImage (export as TIFF)"),
     ("Leica .lif", (b"p\0\0\0",), (".lif",), f"LAS X or {_FIJI}"),
     ("Olympus", (), (".oir", ".oib", ".vsi"), f"its program or {_FIJI}"),
-    ("Princeton .spe", (), (".spe",), f"LightField, WinView or {_FIJI}"),
     ("Imaris .ims", (), (".ims",), _FIJI),
-    ("FITS pictures", (b"SIMPLE  =",), (".fits", ".fit", ".tsm"), _FIJI),
+    ("compressed FITS or a .tsm", (), (".fits", ".fit", ".fz", ".tsm"), _FIJI),
 )
 _OTHERS: tuple[_Row, ...] = (
     (

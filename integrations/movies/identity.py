@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from blinkloop.integrations.movies.arrays import is_zarr
 from blinkloop.integrations.movies.movie import Movie
 
 __all__ = ["movie_identity"]
@@ -45,4 +46,12 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         # movie.h5/group/frames: a dataset within a file.
         return [p for p in (path, *path.parents) if p.is_file()][:1]
-    return [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    found = (
+        Path(folder) / name for folder, _, names in os.walk(path) for name in names
+    )
+    if is_zarr(path):
+        return list(found)
+    # Results that are written among the pictures do not change the movie.
+    return [
+        file for file in found if file.suffix.lower() in (".tif", ".tiff", ".index")
+    ]

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from blinkloop.errors import InputError
 from blinkloop.integrations.movies.arrays import is_npy, is_zarr, open_npy, open_zarr
+from blinkloop.integrations.movies.czi import CziMovie, is_czi
 from blinkloop.integrations.movies.dax import DaxMovie, is_dax
+from blinkloop.integrations.movies.fits import FitsMovie, is_fits
 from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
 from blinkloop.integrations.movies.folder_names import name_pattern
 from blinkloop.integrations.movies.foreign import foreign_kind
@@ -25,9 +27,11 @@ from blinkloop.integrations.movies.ndtiff import (
     ndtiff_folder,
     ndtiff_of,
 )
+from blinkloop.integrations.movies.nikon import Nd2Movie, is_nd2
 from blinkloop.integrations.movies.picasso_raw import PicassoRawMovie, is_picasso_raw
 from blinkloop.integrations.movies.raw import RawMovie
 from blinkloop.integrations.movies.sif import SifMovie, is_sif
+from blinkloop.integrations.movies.spe import SpeMovie, is_spe
 from blinkloop.integrations.movies.tiff import companions, open_tiff
 from blinkloop.integrations.movies.tiff_directory import is_tiff
 from blinkloop.runtime.raw import is_raw_store
@@ -37,11 +41,15 @@ __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 _KNOWN = (
     "a TIFF file (also BigTIFF, OME, ImageJ), a folder of single-page TIFF files, "
     "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, an "
-    "Andor .sif, a NumPy .npy or a Zarr folder"
+    "Andor .sif, a Nikon .nd2, a Zeiss .czi, a Princeton .spe, FITS, a NumPy .npy or a "
+    "Zarr folder"
 )
 
 
-_ENDINGS = (".raw", ".npy", ".dax", ".h5", ".hdf5", ".sif", ".stk", ".lsm", ".btf")
+_ENDINGS = (
+    *(".raw", ".npy", ".dax", ".h5", ".hdf5", ".stk", ".lsm", ".btf"),
+    *(".sif", ".nd2", ".czi", ".spe", ".fits"),
+)
 """Of files that are movies and do not end as TIFF files do, though some are."""
 
 
@@ -87,6 +95,10 @@ MOVIE_READERS = (
     MovieReader("DAX", is_dax, DaxMovie),
     MovieReader("HDF5", is_hdf5, open_hdf5),
     MovieReader("Andor Solis", is_sif, SifMovie),
+    MovieReader("Nikon NIS-Elements", is_nd2, Nd2Movie),
+    MovieReader("Zeiss ZEN", is_czi, CziMovie),
+    MovieReader("Princeton Instruments", is_spe, SpeMovie),
+    MovieReader("FITS", is_fits, FitsMovie),
 )
 
 

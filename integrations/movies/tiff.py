@@ -358,7 +358,8 @@ def _refuse_mixed(directory: TiffDirectory, first: Page) -> None:
         what = "a palette" if first.photometric == 3 else f"{first.samples} colours"
         raise InputError(
             f"{name}: each pixel has {what}; a movie of a camera has one value per "
-            f"pixel: save it as 16 bit greyscale"
+            f"pixel: save it as 16 bit greyscale (of 3 or 4 frames tifffile makes "
+            f"colours without photometric='minisblack')"
         )
     for number, page in enumerate(directory.pages):
         if page.reduced:

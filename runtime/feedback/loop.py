@@ -95,6 +95,11 @@ class FeedbackLoop:
         return self._guard.mode
 
     @property
+    def dark_after_s(self) -> float | None:
+        """The laser goes dark after so long without an estimate; None = not ours."""
+        return self._guard.limits.dark_after_s if self.mode == "control" else None
+
+    @property
     def target_per_um2(self) -> float:
         """The set point."""
         return self._controller.target_per_um2

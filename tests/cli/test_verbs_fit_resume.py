@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from verb_helpers import Verb, assert_same_table
 from blinkloop.cli import main
 from blinkloop.integrations.formats import read_table
 from blinkloop.runtime import LiveStore
+from blinkloop.runtime.records import FrameResult
 from blinkloop.runtime.sinks import LiveStoreReader
 
 Frames = npt.NDArray[np.uint16]
@@ -199,15 +200,118 @@ def test_changed_movie_does_not_go_on(cut: Cut, verb: Verb) -> None:
     assert "differs in the movie;" in said.error
 
 
-def test_whole_store_is_not_gone_on_with(
-    verb: Verb, whole: Path, model: Path, tmp_path: Path
+def test_whole_store_without_a_table_becomes_one(
+    verb: Verb, good: Verb, whole: Path, model: Path, tmp_path: Path
 ) -> None:
-    """The table could not be made from it, say: it holds results."""
-    shutil.copytree(whole, tmp_path / "o.csv.live.zarr")
-    movie, out = whole.with_name("movie.npy"), tmp_path / "o.csv"
-    said = verb("fit", movie, "-m", model, "-o", out)
+    """The disk had no room for the table: the store holds results."""
+    store, out = tmp_path / "o.csv.live.zarr", tmp_path / "o.csv"
+    shutil.copytree(whole, store)
+    words = ("fit", whole.with_name("movie.npy"), "-m", model, "-o", out)
+    said = verb(*words, "--threshold", 0.6)
     assert said.code == 2
     assert "blinkloop convert" in said.error
+    record = good(*words, "--json").json
+    assert (record["frames"], record["frames_resumed"]) == (12, 11)
+    assert not store.exists()
+    good("convert", whole, tmp_path / "whole.csv")
+    expected = read_table(tmp_path / "whole.csv").data
+    assert_same_table(read_table(out).data, expected)
+
+
+def test_results_among_the_pictures_are_no_part_of_the_movie(
+    good: Verb, model: Path, frames: Frames, tmp_path: Path
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    for number, frame in enumerate(frames):
+        tifffile.imwrite(tmp_path / f"{number}.tif", frame)
+    words = ("fit", tmp_path, "-m", model, "-o", tmp_path / "o.zarr")
+    assert "was changed" not in good(*words).err
+    store = LiveStore(tmp_path / "o.zarr", if_exists="resume", resume_at=6)
+    store.open({})
+    store.flush()
+    assert "going on with frame 5" in good(*words).err
+
+
+def test_a_movie_that_grows_meanwhile_is_told(
+    good: Verb,
+    model: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    movie = tmp_path / "movie.npy"
+    shutil.copy(whole.with_name("movie.npy"), movie)
+    words = ("fit", movie, "-m", model, "--json", "-o")
+    assert not any(
+        "was changed" in w for w in good(*words, tmp_path / "a.csv").json["warnings"]
+    )
+    appended = LiveStore.write
+
+    def grow(store: LiveStore, results: Sequence[FrameResult]) -> None:
+        appended(store, results)
+        with movie.open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(LiveStore, "write", grow)
+    said = good(*words, tmp_path / "b.csv").json["warnings"]
+    assert any("frames beyond 11 are missing" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("out", "there", "says"),
+    [
+        ("movie.hdf5", "movie.raw", "movie.yaml describes the movie movie.raw"),
+        ("recipe.hdf5", "recipe.yaml", "recipe.yaml exists already"),
+        ("o.csv", "o.csv.json", r"o.csv.json exists already"),
+    ],
+)
+def test_files_beside_the_table_are_looked_at_before_the_work(
+    out: str,
+    there: str,
+    says: str,
+    verb: Verb,
+    whole: Path,
+    model: Path,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / there).write_text("mine")
+    said = verb("fit", whole.with_name("movie.npy"), "-m", model, "-o", tmp_path / out)
+    assert said.code == 2
+    assert says in said.error
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "mine"
+
+
+def test_a_disk_that_is_full_twice_says_what_is_missing(
+    verb: Verb,
+    whole: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """First the store cannot be written, then the table."""
+    appended = LiveStore.write
+
+    def full(store: LiveStore, results: Sequence[FrameResult]) -> None:
+        fits = [result for result in results if result.index < 7]
+        appended(store, fits)
+        if len(fits) < len(results):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LiveStore, "write", full)
+    monkeypatch.setattr(
+        "blinkloop.integrations.formats.thunderstorm.np.savetxt",
+        lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No room for the table")),
+    )
+    out = tmp_path / "o.csv"
+    said = verb("fit", whole.with_name("movie.npy"), "-m", model, "-o", out)
+    assert said.code == 2
+    assert "No space left on device" in said.error
+    assert "No room for the table" in said.error
+    assert "safe in" in said.error
+    monkeypatch.undo()
+    record = verb("fit", whole.with_name("movie.npy"), "-m", model, "-o", out, "--json")
+    assert (record.json["frames"], record.json["frames_resumed"]) == (12, 6)
 
 
 def test_store_killed_at_birth_is_replaced(

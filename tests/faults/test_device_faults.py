@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from busy import spinning
 from fault_helpers import Said, check_books, laser_rows, stale_s, wait_for
@@ -19,7 +21,9 @@ pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
 from fault_devices import Laser, SpotsCamera
 
 from blinkloop.cli import _feedback
+from blinkloop.cli._live import camera_settings
 from blinkloop.integrations.micromanager import MicroManagerSource
+from blinkloop.runtime import Roi
 
 CONTROL = ("--mode", "control", "--laser", "L405.Power", "--update-frames", 20)
 CONTROL = (*CONTROL, "--start-power", 2)
@@ -92,6 +96,52 @@ def test_camera_stalls(here, scope) -> None:
     assert any("no fresh estimate" in reason for reason in reasons), reasons
     # Dark by then, not only at the end of the run.
     assert "no fresh estimate" in reasons[-1]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_slow_trigger_is_waited_for_with_the_laser_dark(here, scope) -> None:
+    waits = ("--frame-timeout", 8, "--frames", 80)
+    said = here("--config", scope("StallingCamera"), *CONTROL, *waits)
+    assert said.code == 0, said.err
+    assert "waits 8 s for a frame; the laser goes dark after 0.8 s" in said.err
+    assert check(said)["frames_localized"] == 80
+    rows = laser_rows(said.folder)
+    (dark,) = (k for k, row in enumerate(rows) if row["reason"].startswith("safe: no"))
+    # The 40 frames that came later did not switch it on again.
+    assert {row["written"] for row in rows[dark:]} <= {"0.0", "nan"}
+    assert Laser.record.index(0.0, 2) == len(Laser.record) - 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_frame_timeout_ends_a_run_earlier(here, scope) -> None:
+    said = here("--config", scope("StallingCamera"), "--frame-timeout", 1)
+    assert said.code == 1
+    assert "gave no frame for 1 s after frame 39" in said.error
+    assert "--frame-timeout" in said.error
+    assert "goes dark" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("exposure_ms", "own_s", "asked_s", "expected_s"),
+    [
+        (10.0, 10.0, None, 30.0),  # the camera's own end comes first
+        (10.0, 120.0, 120.0, 140.0),
+        (12_000.0, 60.0, None, 80.0),
+        (10.0, None, None, 30.0),  # Pycro-Manager: nobody else looks
+        (10.0, None, 120.0, 120.0),
+        (12_000.0, None, None, 60.0),
+    ],
+)
+def test_the_run_waits_longer_than_its_camera(
+    exposure_ms: float, own_s: float | None, asked_s: float | None, expected_s: float
+) -> None:
+    source: Any = SimpleNamespace(
+        roi=Roi(0, 0, 30, 22),
+        dtype=np.dtype(np.uint16),
+        camera_facts=lambda: {"exposure_ms": exposure_ms},
+        frame_timeout_s=own_s,
+    )
+    assert camera_settings(source, asked_s).stall_abort_s == expected_s
 
 
 def test_camera_disappears(here, scope) -> None:

@@ -289,13 +289,15 @@ def test_a_damaged_group_is_one_line(
         open_movie(path)
 
 
+@pytest.mark.parametrize("code", [(), (28,)], ids=["text", "number"])
 def test_a_full_disk_is_said_in_few_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(
+            *code,
             "Unable to synchronously create file (file write failed: time = Mon Nov\n"
-            " 23 2026, errno = 28, error message = 'No space left on device', buf = 0)"
+            " 23 2026, errno = 28, error message = 'No space left on device', buf = 0)",
         )
 
     table = read_table(_challenge(tmp_path), 100.0)

@@ -59,6 +59,6 @@ def test_base_stays_small(metadata: dict[str, list[str]]) -> None:
 def test_extras_are_those_of_the_design(metadata: dict[str, list[str]]) -> None:
     wanted = "cpu gpu tensorrt rtx openvino train export io micromanager pycromanager"
     wanted += " raw live demo test interop"
-    wanted += " andor"  # added later: one maker's movies, which bring pandas
+    wanted += " andor nikon"  # added later: makers' movies, which bring pandas and dask
     wanted += " parquet"  # added later: 170 MB for one format of tables
     assert set(metadata["Provides-Extra"]) == set(wanted.split())

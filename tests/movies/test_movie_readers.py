@@ -383,7 +383,7 @@ def _bad(kind: str, path: Path, stack: Stack) -> Path:
         ("empty folder", "is empty"),
         ("text", "not a movie blinkloop can read"),
         ("header only", "ends before its first page"),
-        ("colour", "3 colours"),
+        ("colour", "3 colours.*minisblack"),
         ("complex", "not camera frames"),
         ("complex npy", "not camera frames"),
         ("objects npy", "not camera frames|not one movie"),
