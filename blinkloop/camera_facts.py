@@ -140,6 +140,9 @@ def resolve_camera(
 def merge_camera(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedCamera:
     """Merge camera facts; the last layer that knows a field wins.
 
+    An EM gain above 1 makes the camera an EMCCD unless a later layer says another kind,
+    which then has no gain.
+
     Parameters
     ----------
     layers
@@ -148,7 +151,7 @@ def merge_camera(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedCam
     Raises
     ------
     InputError
-        An unknown field, or a value that cannot be.
+        An unknown field, a value that cannot be, or an EM gain of another camera.
     """
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -161,6 +164,7 @@ def merge_camera(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedCam
                 )
         values.update(facts)
         origin.update(dict.fromkeys(facts, name))
+        _agree(name, facts, values, origin)
     try:
         settings = CameraSettings.model_validate(values)
     except ValidationError as error:
@@ -173,6 +177,27 @@ def merge_camera(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedCam
     if origin.get("pixel_size_nm") not in (None, "model card"):
         check_pixel_size(settings.pixel_size_nm, origin["pixel_size_nm"])
     return ResolvedCamera(settings, origin)
+
+
+def _agree(
+    name: str, facts: Mapping[str, Any], values: dict[str, Any], origin: dict[str, str]
+) -> None:
+    """Make kind and EM gain one camera's after a layer that says one of them."""
+    gain = values.get("em_gain", 1)
+    if not isinstance(gain, int | float) or gain <= 1:
+        return  # none, or no number: refused with the other values
+    kind = values.get("kind", CameraSettings.model_fields["kind"].default)
+    if kind == "emccd" or not facts.keys() & {"kind", "em_gain"}:
+        return
+    if "kind" not in facts:
+        values["kind"], origin["kind"] = "emccd", name
+    elif "em_gain" not in facts:
+        values["em_gain"], origin["em_gain"] = 1.0, name
+    elif name not in ("model card", "recipe"):  # these are what a network is made with
+        raise InputError(
+            f"{_SAID.get(name, name)}: a camera of kind {kind} has no EM gain, got "
+            f"{gain:g}; say kind emccd, or an EM gain of 1"
+        )
 
 
 def check_pixel_size(pixel_nm: float, origin: str = "") -> None:

@@ -183,15 +183,8 @@ def _camera(
         ("flag", said),
     ]
     camera = merge_camera(layers)
-    settings = camera.settings
-    if settings.em_gain > 1 and camera.origin["kind"] == "recipe":
-        kind = {"kind": "emccd"}
-        origin = {**camera.origin, "kind": camera.origin["em_gain"]}
-        camera = replace(
-            camera, settings=settings.model_copy(update=kind), origin=origin
-        )
     known = None if calibration is None else calibration.pixel_size_nm
-    pixel = settings.pixel_size_nm
+    pixel = camera.settings.pixel_size_nm
     if known is not None and abs(known / pixel - 1) > 0.01:
         if camera.origin["pixel_size_nm"] == "recipe":
             return replace(

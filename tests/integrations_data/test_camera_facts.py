@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cards import make_card
 
-from blinkloop.camera_facts import model_meta, resolve_camera
+from blinkloop.camera_facts import ResolvedCamera, model_meta, resolve_camera
 from blinkloop.errors import InputError
+from blinkloop.optics import Camera
+from blinkloop.runtime import make_camera_maps
 from blinkloop.schema import CameraSettings, ModelCard
 
 
@@ -117,3 +120,46 @@ def test_amortized_model_refuses_others(card: ModelCard, pixel_nm: float) -> Non
 def test_density_range_follows_the_pixel(card: ModelCard) -> None:
     # Half the pixel size: four times as many emitters per um^2 at equal spots per px.
     assert card.density_per_um2_at(50.0) == pytest.approx((0.4, 4.0))
+
+
+def kind_and_gain(found: ResolvedCamera) -> tuple[str, str, float, str]:
+    s = found.settings
+    return s.kind, found.origin["kind"], s.em_gain, found.origin["em_gain"]
+
+
+def test_an_em_gain_makes_an_emccd(card: ModelCard, tmp_path: Path) -> None:
+    flags = resolve_camera({"em_gain": 200.0}, None, {}, card)
+    assert kind_and_gain(flags) == ("emccd", "flag", 200, "flag")
+    movie = resolve_camera({}, None, {"em_gain": 100.0}, card)
+    assert kind_and_gain(movie) == ("emccd", "movie", 100, "movie")
+    # Its noise is that of an EMCCD, and its light is divided by the gain, everywhere.
+    adu = np.full((1, 1, 1), 1001.0)
+    photons = Camera(flags.settings).backward(adu)
+    maps = make_camera_maps(flags.settings)
+    assert photons[0, 0, 0] == pytest.approx(10)  # 1000 ADU of 2 e, gain 200
+    by_maps = (adu - maps.offset_adu) * maps.photons_per_adu
+    assert by_maps[0, 0, 0] == pytest.approx(10)
+    none = resolve_camera({"em_gain": 1.0}, None, {}, card)
+    assert kind_and_gain(none) == ("scmos", "model card", 1, "flag")
+
+
+def test_another_kind_has_no_em_gain(card: ModelCard, tmp_path: Path) -> None:
+    camera = CameraSettings(kind="emccd", em_gain=300, e_per_adu=45)
+    emccd = make_card(camera=camera)
+    file = tmp_path / "camera.yaml"
+    file.write_text("kind: scmos\n")
+    found = resolve_camera({}, file, {}, emccd)
+    assert kind_and_gain(found) == ("scmos", "camera file", 1, "camera file")
+    # What is said later counts: here of a movie, corrected by a person.
+    found = resolve_camera({}, file, {"em_gain": 50.0}, card)
+    assert kind_and_gain(found) == ("scmos", "camera file", 1, "camera file")
+    found = resolve_camera({"em_gain": 50.0}, file, {}, card)
+    assert kind_and_gain(found) == ("emccd", "flag", 50, "flag")
+    found = resolve_camera({}, None, {}, emccd)
+    assert kind_and_gain(found) == ("emccd", "model card", 300, "model card")
+    file.write_text("kind: scmos\nem_gain: 50\n")
+    with pytest.raises(InputError, match="kind scmos has no EM gain, got 50; say"):
+        resolve_camera({}, file, {}, card)
+    file.write_text("kind: scmos\nem_gain: much\n")
+    with pytest.raises(InputError, match="em_gain = 'much' cannot be used"):
+        resolve_camera({}, file, {}, card)
