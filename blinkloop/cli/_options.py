@@ -33,7 +33,7 @@ else:
 _CAMERA_FLAGS = (
     ("--baseline", "baseline_adu", "Offset of a dark pixel in ADU."),
     ("--e-per-adu", "e_per_adu", "Electrons (after EM gain) per ADU."),
-    ("--em-gain", "em_gain", "Electron multiplication; 1 = none."),
+    ("--em-gain", "em_gain", "Electron multiplication; above 1 = an EMCCD."),
     ("--qe", "quantum_efficiency", "Photoelectrons per photon, 0 to 1."),
     ("--read-noise", "read_noise_e", "Read noise (SD) in electrons."),
     ("--pixel-size-nm", "pixel_size_nm", "Pixel size in the sample in nm."),

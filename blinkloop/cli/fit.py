@@ -119,7 +119,7 @@ def command(
     resume: bool,
     as_json: bool,
 ) -> int | None:
-    """Localize a MOVIE: TIFF, NDTiff, Zarr, DAX, SIF, HDF5, Picasso .raw, .npy.
+    """Localize a MOVIE: TIFF, NDTiff, Zarr, ND2, CZI, SIF, SPE, HDF5, .raw, .npy, ...
 
     A folder of multi-frame movies is fitted movie by movie. Ctrl-C saves what is done;
     after a kill or a power cut the same command goes on where it was. A live run that
