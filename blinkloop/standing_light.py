@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.neighbours import grown
+
 __all__ = ["StandingLight"]
 
 _LEAST_FRAMES, _MOST_FRAMES = 200, 1000
@@ -92,12 +94,8 @@ class StandingLight:
             return 0.0
         often = self._with > _OFTEN * self._frames
         # What is found at a place scatters into the pixels beside it.
-        near = np.zeros((often.shape[0] + 2, often.shape[1] + 2), bool)
-        height, width = often.shape
-        for down in range(3):
-            for right in range(3):
-                near[down : down + height, right : right + width] |= often
-        return float(self._rows[near[1:-1, 1:-1]].sum() / total)
+        near = grown(often, 1)
+        return float(self._rows[near].sum() / total)
 
     def warning(self) -> str | None:
         """One line when it matters, else None."""

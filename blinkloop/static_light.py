@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.neighbours import grown
 from blinkloop.optics import Camera, pixel_variance
 
 __all__ = ["LEAST_FRAMES", "frames_wanted", "static_light"]
@@ -37,6 +38,7 @@ _NOTICED = 0.5
 """Of the same, in SD of the noise of one frame: no network takes less for an emitter,
 and blinking alone leaves more than nothing."""
 _GROWN_PX = 2
+"""Pixels near to one that was found count, too: the feet of a spot."""
 _GRID_PX, _WINDOW_PX, _WINDOW_STEP = 8, 25, 2
 _ROWS_AT_ONCE_BYTES = 8 << 20
 
@@ -88,7 +90,7 @@ def static_light(
     error = _DARK_ERROR * noise / np.sqrt(len(frames)) / 3
     least = np.maximum(_SIGNIFICANT * error, _NOTICED * noise)
     found = np.abs(_mean_of_nine(light)) > least
-    light_adu[~_grown(found)] = 0
+    light_adu[~grown(found, _GROWN_PX)] = 0
     return light_adu
 
 
@@ -144,15 +146,3 @@ def _mean_of_nine(values: Floats) -> Floats:
             total += padded[down : down + height, right : right + width]
     total /= 9
     return total
-
-
-def _grown(found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels near to one that was found count, too: the feet of a spot."""
-    height, width = found.shape
-    padded = np.pad(found, _GROWN_PX)
-    size = 2 * _GROWN_PX + 1
-    near = np.zeros_like(found)
-    for down in range(size):
-        for right in range(size):
-            near |= padded[down : down + height, right : right + width]
-    return near

@@ -72,7 +72,7 @@ def read_smap(
     meta: dict[str, Any] = {}
     try:
         size = file["saveloc"]["file"]["info"]["cam_pixelsize_um"][...]
-        meta = _pixel_meta(np.asarray(size, np.float64).ravel())
+        meta = _meta_of_um(np.asarray(size, np.float64).ravel())
     except (KeyError, TypeError, ValueError, AttributeError):
         pass  # several files, or an old version: the person says it
     table = table_of(path.name, SMAP, columns, meta, pixel_size_nm)
@@ -107,7 +107,7 @@ def read_smap_v5(path: Path, pixel_size_nm: float | None = None) -> Localization
     meta: dict[str, Any] = {}
     try:
         first = np.atleast_1d(inside["saveloc"].file)[0]
-        meta = _pixel_meta(np.atleast_1d(first.info.cam_pixelsize_um))
+        meta = _meta_of_um(np.atleast_1d(first.info.cam_pixelsize_um))
     except (AttributeError, TypeError, ValueError, IndexError):
         pass
     return table_of(path.name, SMAP, columns, meta, pixel_size_nm)
@@ -243,6 +243,6 @@ def _put(group: Any, name: str, value: Any) -> None:
         stored.attrs["MATLAB_int_decode"] = np.int32(2)
 
 
-def _pixel_meta(size_um: npt.NDArray[np.float64]) -> dict[str, Any]:
+def _meta_of_um(size_um: npt.NDArray[np.float64]) -> dict[str, Any]:
     x, y = float(size_um[0]) * 1e3, float(size_um[-1]) * 1e3
     return pixel_meta(x, y) if 0 < x < 1e5 and 0 < y < 1e5 else {}

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spot_helpers import HEIGHT, WIDTH, spot
 
 from blinkloop.cli._static_light import LiveStaticLight, MovieStaticLight
 from blinkloop.integrations.movies import RegionMovie, open_movie
+from blinkloop.neighbours import grown
 from blinkloop.optics import Camera
 from blinkloop.runtime import Frame, Roi
 from blinkloop.schema import CameraSettings
@@ -34,15 +36,8 @@ EMCCD = Camera(
         quantum_efficiency=0.9,
     )
 )
-HEIGHT, WIDTH = 45, 61
 Frames = npt.NDArray[np.uint16]
 OfMovie = Callable[..., MovieStaticLight]
-
-
-def spot(x: float, y: float, photons: float) -> npt.NDArray[np.float64]:
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    squares = (columns - x) ** 2 + (rows - y) ** 2
-    return photons / (2 * np.pi * 1.69) * np.exp(-squares / 3.38)
 
 
 def counts(photons: Any, camera: Camera = SCMOS, seed: int = 0) -> Frames:
@@ -115,6 +110,18 @@ def test_flat_frames_of_any_size_have_none(
     assert light.shape == (height, width)
     assert light.dtype == np.float32
     assert not light.any()
+
+
+def test_neighbours_of_what_was_found() -> None:
+    found = np.zeros((5, 7), bool)
+    found[0, 6] = found[3, 2] = True
+    near = grown(found, 1)
+    wanted = {(0, 5), (0, 6), (1, 5), (1, 6)}
+    wanted |= {(y, x) for y in (2, 3, 4) for x in (1, 2, 3)}
+    assert set(zip(*(place.tolist() for place in np.nonzero(near)), strict=True)) == (
+        wanted
+    )
+    np.testing.assert_array_equal(grown(found, 0), found)
 
 
 def test_too_few_frames() -> None:

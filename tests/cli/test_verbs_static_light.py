@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from spot_helpers import HEIGHT, WIDTH, spot
 from verb_helpers import Verb, assert_same_table
 
 from blinkloop.cli._bundled import resolve_model
@@ -20,23 +21,16 @@ from blinkloop.integrations.movies import RawMovie, frame_roi
 from blinkloop.runtime import Frame
 from blinkloop.runtime.sinks import LiveStoreReader
 
-HEIGHT, WIDTH = 45, 61
 BEAD, EMITTER = (40.0, 12.0), (15.0, 30.0)
 CAMERA = ("--baseline", 100, "--e-per-adu", 0.5, "--read-noise", 1.5, "--qe", 1)
-
-
-def spot(place: tuple[float, float], photons: float) -> npt.NDArray[np.float64]:
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    squares = (columns - place[0]) ** 2 + (rows - place[1]) ** 2
-    return photons / (2 * np.pi * 1.69) * np.exp(-squares / 3.38)
 
 
 @pytest.fixture
 def movie(tmp_path: Path) -> Path:
     """A bead that always shines, and an emitter in every third frame."""
     rng = np.random.default_rng(0)
-    photons = np.full((100, HEIGHT, WIDTH), 20.0) + spot(BEAD, 2500)
-    photons[::3] += spot(EMITTER, 2500)
+    photons = np.full((100, HEIGHT, WIDTH), 20.0) + spot(*BEAD, 2500)
+    photons[::3] += spot(*EMITTER, 2500)
     adu = rng.poisson(photons) / 0.5 + rng.normal(0, 3, photons.shape) + 100
     path = tmp_path / "movie.npy"
     np.save(path, np.clip(np.rint(adu), 0, 65535).astype(np.uint16))
