@@ -8,6 +8,7 @@ changes is written as it was read.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,9 +51,10 @@ VALUE_NAME = 1
 """Of an output of a graph."""
 _MODEL_GRAPH = 7
 _INPUT, _OUTPUT, _NAME, _OPERATOR, _ATTRIBUTE, _DOMAIN = 1, 2, 3, 4, 5, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_INTS, _ATTRIBUTE_TYPE = 1, 3, 8, 20
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TEXT = 1, 3, 4
+_ATTRIBUTE_INTS, _ATTRIBUTE_TYPE = 8, 20
 _ATTRIBUTE_GRAPHS = (6, 11)
-_INT = 2
+_INT, _INTS = 2, 7
 _DIMS, _DATA_TYPE, _TENSOR_NAME, _RAW_DATA = 1, 2, 8, 9
 _FLOATS, _INT32S, _INT64S = 4, 5, 7
 _DATA_TYPES: dict[int, np.dtype[Any]] = {
@@ -158,6 +160,8 @@ class Node:
         Names of values; an input left out is empty.
     attributes
         Name -> whole numbers; of those of other types the name alone.
+    words
+        Name -> text of the attributes that are text.
     holds_graph
         Whether one of them is a graph of its own.
     rest
@@ -170,6 +174,7 @@ class Node:
     attributes: Mapping[str, tuple[int, ...]]
     holds_graph: bool = False
     rest: bytes = b""
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def field(self) -> bytes:
         """It as a field of a graph, named after its first output."""
@@ -180,12 +185,18 @@ class Node:
         if self.rest:
             parts.append(self.rest)
         else:
-            for name, (value,) in self.attributes.items():
-                attribute = encode_field(_ATTRIBUTE_NAME, name.encode())
-                attribute += _encode_whole(_ATTRIBUTE_INT, value)
-                attribute += _encode_whole(_ATTRIBUTE_TYPE, _INT)
-                parts.append(encode_field(_ATTRIBUTE, attribute))
+            parts += [_attribute(name, *v) for name, v in self.attributes.items()]
         return encode_field(GRAPH_NODE, b"".join(parts))
+
+
+def _attribute(name: str, *values: int) -> bytes:
+    """An attribute of one whole number, or of a list of several."""
+    one = len(values) == 1
+    parts = [encode_field(_ATTRIBUTE_NAME, name.encode())]
+    number = _ATTRIBUTE_INT if one else _ATTRIBUTE_INTS
+    parts += [_encode_whole(number, value) for value in values]
+    parts.append(_encode_whole(_ATTRIBUTE_TYPE, _INT if one else _INTS))
+    return encode_field(_ATTRIBUTE, b"".join(parts))
 
 
 def node_of(message: bytes | memoryview) -> Node:
@@ -196,12 +207,17 @@ def node_of(message: bytes | memoryview) -> Node:
         return tuple(part.text for part in parts if part.number == number)
 
     attributes: dict[str, tuple[int, ...]] = {}
+    words: dict[str, str] = {}
     holds_graph = False
     for part in parts:
         if part.number == _ATTRIBUTE:
             inside = list(fields(part.value))
             holds_graph |= any(field.number in _ATTRIBUTE_GRAPHS for field in inside)
-            attributes[first_text(part.value, _ATTRIBUTE_NAME)] = _wholes(inside)
+            name = first_text(part.value, _ATTRIBUTE_NAME)
+            attributes[name] = _wholes(inside)
+            for field in inside:
+                if field.number == _ATTRIBUTE_TEXT:
+                    words[name] = field.text
     rest = (part.whole for part in parts if part.number in (_ATTRIBUTE, _DOMAIN))
     return Node(
         operator="".join(texts(_OPERATOR)),
@@ -210,6 +226,7 @@ def node_of(message: bytes | memoryview) -> Node:
         attributes=attributes,
         holds_graph=holds_graph,
         rest=b"".join(rest),
+        words=words,
     )
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from blinkloop.runtime.backends.contract import MAPS
 from blinkloop.runtime.onnx_heads import heads_at_detections
 from blinkloop.runtime.onnx_outputs import without_output
+from blinkloop.runtime.onnx_upsampling import convolve_before_upsampling
 
 __all__ = ["lean_graph"]
 
 
-def lean_graph(content: bytes, *, at_detections: bool) -> tuple[bytes, tuple[str, ...]]:
+def lean_graph(content: bytes, *, for_cpu: bool) -> tuple[bytes, tuple[str, ...]]:
     """A streaming graph as it is loaded for a run.
 
     Parameters
     ----------
     content
         Of the model file.
-    at_detections
-        Compute heads at detections only; sizes then differ from call to call.
+    for_cpu
+        Compute heads at detections only (sizes then differ from call to call), and
+        convolve coarse features before they are up-sampled.
 
     Returns
     -------
@@ -25,6 +27,7 @@ def lean_graph(content: bytes, *, at_detections: bool) -> tuple[bytes, tuple[str
         The message, and the outputs that were taken out of it.
     """
     content, lean = without_output(content, MAPS)
-    if at_detections:
+    if for_cpu:
         content, _ = heads_at_detections(content)
+        content, _ = convolve_before_upsampling(content)
     return content, (MAPS,) if lean else ()

@@ -21,7 +21,7 @@ class OnnxRuntimeCpuBackend(OnnxRuntimeBackend):
     extra = "cpu"
     provider = "CPUExecutionProvider"
     device = "cpu"
-    heads_at_detections = True
+    for_cpu = True
 
     def step(
         self, frames: npt.NDArray[np.float32], *, segment_start: bool

@@ -69,8 +69,8 @@ class OnnxRuntimeBackend:
     provider: ClassVar[str]
     device: ClassVar[str]
     """Device of the kept features, as ONNX Runtime calls it."""
-    heads_at_detections: ClassVar[bool] = False
-    """Whether shapes may differ from call to call; see `runtime.onnx_heads`."""
+    for_cpu: ClassVar[bool] = False
+    """Whether the graph is rewritten for a CPU; see `lean_graph`."""
 
     def __init__(
         self,
@@ -91,9 +91,7 @@ class OnnxRuntimeBackend:
         self._card = model.card
         self.threads = threads or usable_cpus()
         self._model = model
-        content, taken_out = lean_graph(
-            model.path.read_bytes(), at_detections=self.heads_at_detections
-        )
+        content, taken_out = lean_graph(model.path.read_bytes(), for_cpu=self.for_cpu)
         session = self._open(content)
         check_contract(
             model.path,

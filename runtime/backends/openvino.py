@@ -16,6 +16,8 @@ Shape legend: T frames, H rows, W columns, C feature channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, Literal
 
@@ -33,6 +35,7 @@ from blinkloop.runtime.backends.contract import (
 )
 from blinkloop.runtime.backends.lean_graph import lean_graph
 from blinkloop.runtime.backends.onnxruntime_session import usable_cpus
+from blinkloop.runtime.backends.openvino_graph import fixed, read_channels_last
 from blinkloop.runtime.backends.slices import step_in_slices
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
@@ -90,9 +93,11 @@ class OpenVinoBackend:
         self.threads = threads or usable_cpus()
         self._model, self._precision = model, precision
         self._card = model.card
-        self._compiled = self._compile(precision, with_maps=False)
+        self._options = self._compile_options()
+        self._graph, self._last = self._read(with_maps=False)
+        self._request = self._compile(self._graph)
+        self._fixed: tuple[tuple[int, ...], Any] = ((), None)
         self._with_maps: Any = None
-        self._request = self._compiled.create_infer_request()
         value = model.card.detection.threshold if threshold is None else threshold
         self._constants = {"threshold": np.array([value], np.float32)}
         self._starts = {flag: np.array([flag], np.float32) for flag in (False, True)}
@@ -126,7 +131,7 @@ class OpenVinoBackend:
         self._segment_open = False
         frames = np.ascontiguousarray(frames, np.float32)
         outputs = new_outputs(self._card, *frames.shape)
-        request = self._request
+        request = self._request_for(frames, before, segment_start)
         inputs = self._inputs(frames, before, segment_start)
         given = {**inputs, **outputs, "features_out": after}
         self._infer(request, given, frames)
@@ -147,31 +152,31 @@ class OpenVinoBackend:
         """
         before, _ = self._features_for(frames, segment_start)
         if self._with_maps is None:
-            self._with_maps = self._compile(self._precision, with_maps=True)
+            graph, _ = self._read(with_maps=True)
+            self._with_maps = self._compile(graph)
         frames = np.ascontiguousarray(frames, np.float32)
-        request = self._with_maps.create_infer_request()
+        request = self._with_maps
         self._infer(request, self._inputs(frames, before, segment_start), frames)
         return np.array(request.get_tensor(MAPS).data, np.float32)
 
     def close(self) -> None:
         """Let go of the features and OpenVINO's memory; `step` is over."""
-        self._request = self._compiled = self._with_maps = None
+        self._graph = self._request = self._with_maps = None
+        self._fixed = ((), None)
         self._features = None
         self._segment_open = False
 
-    def _compile(self, precision: str, *, with_maps: bool) -> Any:
-        openvino, model = self._openvino, self._model
-        taken_out: tuple[str, ...] = ()
-        core = openvino.Core()
-        if precision == "bf16":
+    def _compile_options(self) -> dict[str, Any]:
+        if self._precision == "bf16":
+            core = self._openvino.Core()
             able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             if "BF16" not in able:
                 raise InputError(
                     "this CPU has no bf16 arithmetic; use the backend 'openvino', "
                     "which computes in fp32"
                 )
-        options = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        return {
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
             "PERFORMANCE_HINT": "LATENCY",
             # One call at a time, with all threads: frames follow upon each other.
             "NUM_STREAMS": 1,
@@ -181,27 +186,54 @@ class OpenVinoBackend:
             # Would flush subnormal numbers of the calling thread, for good.
             "CPU_DENORMALS_OPTIMIZATION": False,
         }
-        try:
+
+    def _read(self, *, with_maps: bool) -> tuple[Any, bool]:
+        """The file's graph, and whether channels of its kept features come last."""
+        model, taken_out = self._model, tuple[str, ...]()
+        with self._blaming_the_file():
             content = model.path.read_bytes()
             if not with_maps:
                 # Nothing but `verify` asks for them, and all outputs are computed.
-                content, taken_out = lean_graph(content, at_detections=True)
-            graph = core.read_model(BytesIO(content))
-            compiled = core.compile_model(graph, "CPU", options)
-        except Exception as error:  # one class of OpenVINO's derives from RuntimeError
-            raise InputError(
-                f"{model.path}: openvino {openvino.__version__} cannot load this graph "
-                f"({one_line(error)}); the file is damaged or needs a newer openvino; "
-                f"copy or export it again"
-            ) from error
+                content, taken_out = lean_graph(content, for_cpu=True)
+            graph = self._openvino.Core().read_model(BytesIO(content))
         check_contract(
             model.path,
             model.card,
-            [_port(port) for port in compiled.inputs],
-            [_port(port) for port in compiled.outputs],
+            [_port(port) for port in graph.inputs],
+            [_port(port) for port in graph.outputs],
             taken_out=taken_out,
         )
-        return compiled
+        with self._blaming_the_file():
+            return graph, read_channels_last(graph)
+
+    def _compile(self, graph: Any) -> Any:
+        with self._blaming_the_file():
+            compiled = self._openvino.Core().compile_model(graph, "CPU", self._options)
+            return compiled.create_infer_request()
+
+    @contextmanager
+    def _blaming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # one class of OpenVINO's derives from RuntimeError
+            raise InputError(
+                f"{self._model.path}: openvino {self._openvino.__version__} cannot "
+                f"load this graph ({one_line(error)}); the file is damaged or needs a "
+                f"newer openvino; copy or export it again"
+            ) from error
+
+    def _request_for(self, frames: _Floats, features: _Floats, start: bool) -> Any:
+        """What computes such a call: a graph of this size, or the one of any.
+
+        Compiling takes 0.2 s, which nobody has once a camera runs. So it is done for
+        the first call of the first segment of a size, and what comes in calls of
+        another length later is left to the graph of any size.
+        """
+        size, request = self._fixed
+        if start and size[1:] != frames.shape[1:]:
+            graph = fixed(self._graph, frames.shape, features.shape)
+            size, request = self._fixed = (frames.shape, self._compile(graph))
+        return request if size == frames.shape else self._request
 
     def _inputs(
         self, frames: _Floats, features: _Floats, segment_start: bool
@@ -242,7 +274,8 @@ class OpenVinoBackend:
             raise ValueError(f"frames must be (T, H, W) without 0, got {frames.shape}")
         architecture = self._card.architecture
         size = architecture.feature_size(*frames.shape[1:])
-        shape = (2, architecture.kept_channels, *size)
+        channels = (architecture.kept_channels,)
+        shape = (2, *size, *channels) if self._last else (2, *channels, *size)
         fits = self._features is not None and self._features[0].shape == shape
         if start:
             if not fits:
