@@ -188,6 +188,8 @@ class _Graph:
         weight = self._tensor(node.inputs[1])
         if beside is None or weight is None or self._readers[node.inputs[1]] != 1:
             return None
+        if weight.shape[2:] != (3, 3):  # of a damaged file
+            return None
         if beside.attributes.get("axis") != (1,) or len(beside.inputs) != 2:
             return None
         fine, doubled = beside.inputs
@@ -223,10 +225,10 @@ class _Graph:
     def _channels(self, name: str) -> int | None:
         """Channels of a value that a convolution makes."""
         maker = self._makers.get(name)
-        if maker is None or maker.operator != "Conv":
+        if maker is None or maker.operator != "Conv" or len(maker.inputs) < 2:
             return None
         weight = self._tensor(maker.inputs[1])
-        return None if weight is None else weight.shape[0]
+        return None if weight is None or weight.ndim != 4 else weight.shape[0]
 
 
 def _has(node: Node, attributes: Mapping[str, tuple[int, ...]]) -> bool:

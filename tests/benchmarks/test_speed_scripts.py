@@ -65,7 +65,7 @@ def test_gpu_needs_a_gpu():
     assert "--prepare" in done.stderr
 
 
-@pytest.mark.parametrize("script", ["heads.py", "streaming.py"])
+@pytest.mark.parametrize("script", ["cpu_graphs.py", "heads.py", "streaming.py"])
 def test_networks_that_detect_something(script):
     """What is computed at detections must be in the times."""
     pytest.importorskip("openvino")
