@@ -77,6 +77,7 @@ def command(
     Example: blinkloop replay movie.tif -m astigmatic --fps 50
     """
     from blinkloop.cli._live import (
+        camera_settings,
         live_record,
         make_folder,
         new_folder_name,
@@ -130,6 +131,7 @@ def command(
             total=opened.n_frames * repeat,
             meta={"movie": str(movie), "fps": fps} | recording.meta(recorder, source),
             recorder=recorder,
+            settings=camera_settings(source),
         )
         frames, size = opened.n_frames, (opened.height, opened.width)
         origin = opened.origin

@@ -76,6 +76,14 @@ def test_networks_that_detect_something(script):
     assert "times as fast" in done.stdout
 
 
+def test_memory_of_a_run_of_its_own():
+    done = run("memory.py", "--dry", "--backend", "onnxruntime-cpu")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"20 frames at 100 frames/s, \d+ localized", done.stdout)
+    (peak,) = re.findall(r"peak (\d+) MB", done.stdout)
+    assert 50 < int(peak) < 400
+
+
 def test_live_counts_every_frame():
     pytest.importorskip("pymmcore_plus")
     options = ("--size", "48x64", "--fps", 25, "--seconds", 2, "--json")

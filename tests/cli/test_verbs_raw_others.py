@@ -59,8 +59,7 @@ def test_replay_fits_every_frame(
 
     monkeypatch.setattr(StreamLocalizer, "push", slowly)
     monkeypatch.setattr(
-        "blinkloop.runtime.pipeline.PipelineSettings",
-        lambda: PipelineSettings(ring_frames=3),
+        "blinkloop.cli._live.camera_settings", lambda _: PipelineSettings(ring_frames=3)
     )
     out = tmp_path / "out"
     words = ("--fps", 400, "--threshold", 0.6, "--pixel-size-nm", 100)
