@@ -25,6 +25,8 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import torch
+from streaming import PER_PX, detect, random_card
 
 from blinkloop.cli._bundled import bundled_models
 from blinkloop.export import export_onnx
@@ -32,9 +34,7 @@ from blinkloop.runtime import Backend, create_backend, make_camera_maps, read_mo
 from blinkloop.runtime.backends import lean_graph, openvino
 from blinkloop.runtime.benchmarking import Case, make_frames
 from blinkloop.runtime.model import ModelFile
-from blinkloop.training.card import card_from_recipe
 from blinkloop.training.network import TwoStageNetwork
-from blinkloop.training.recipe import Recipe
 
 _STEPS = {
     "onnxruntime-cpu": ("file", "up-sampling"),
@@ -92,14 +92,15 @@ def measure(
     return {step: np.array(taken) for step, taken in times.items()}, found
 
 
-def official(folder: Path) -> Path:
-    """DECODE's network with random weights."""
-    import torch
-
-    card = card_from_recipe(Recipe(name="official"))
+def official(folder: Path, case: Case) -> Path:
+    """DECODE's network with random weights, that detects as much as a real one."""
+    card = random_card()
     torch.manual_seed(0)
+    network = TwoStageNetwork(card.architecture).eval()
+    wanted = PER_PX * case.height * case.width
+    detect(network, card, make_frames(card, case), wanted)
     path = folder / "official.onnx"
-    export_onnx(TwoStageNetwork(card.architecture).eval(), card, path)
+    export_onnx(network, card, path)
     return path
 
 
@@ -121,7 +122,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for model_name in names:
             own = model_name == "official"
-            path = official(Path(folder)) if own else bundled_models()[model_name]
+            path = official(Path(folder), case) if own else bundled_models()[model_name]
             model = read_model(path)
             for backend in given.backends:
                 times, found = measure(backend, model, case, calls)

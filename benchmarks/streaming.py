@@ -48,7 +48,7 @@ from blinkloop.training.recipe import Recipe
 Frames = npt.NDArray[np.float32]
 Step = Callable[[], object]
 NAMES = ("streaming", "three-frame", "eager")
-_PER_PX = 0.005
+PER_PX = 0.005
 """0.5 emitters per um^2 at 100 nm pixels."""
 
 
@@ -186,7 +186,7 @@ def main() -> None:
 
     wanted = given.detections
     if wanted is None:
-        wanted = _PER_PX * height * width
+        wanted = PER_PX * height * width
     with tempfile.TemporaryDirectory() as folder:
         name, steps = contestants(
             model,
