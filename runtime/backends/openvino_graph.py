@@ -145,7 +145,9 @@ def _windows(graph: Any) -> _Windows | None:
     if len(known) != 1 or known[0].get_input_size() != 2:
         return None
     (known,) = known
-    if known.get_axis() != 0 or known.input_value(0).get_node() != kept:
+    # By name: some versions make a node of the comparison of two.
+    first = known.input_value(0).get_node().get_friendly_name()
+    if known.get_axis() != 0 or first != kept.get_friendly_name():
         return None
     readers = _readers(known.output(0))
     if len(readers) != 2 or any(n.get_type_name() != "Gather" for n in readers):
