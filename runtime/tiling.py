@@ -53,7 +53,7 @@ class Tile:
     core
         Region whose results it gives; cores cover the region without overlap.
     window
-        Region the network is shown: the core and its halo, inside the frame.
+        Region the network is shown, inside the frame: the core and at least its halo.
     """
 
     core: Roi
@@ -134,7 +134,9 @@ def plan_tiles(
     region
         Part that is wanted, chip coordinates; default: all of it.
     tile
-        Height and width of a core, px, rounded up to the grid; default: one tile.
+        Height and width of a core, px, rounded up to the grid; those at the frame's
+        edges, which need less halo, may be larger and the others smaller. Default: one
+        tile.
 
     Raises
     ------
@@ -150,19 +152,15 @@ def plan_tiles(
         )
     grid, halo = grid_px(architecture), halo_px(architecture)
     height, width = tile or (region.height + grid, region.width + grid)
-    rows = _cuts(region.y - frame.y, region.height, frame.height, height, grid)
-    columns = _cuts(region.x - frame.x, region.width, frame.width, width, grid)
+    rows = _cuts(region.y - frame.y, region.height, frame.height, height, grid, halo)
+    columns = _cuts(region.x - frame.x, region.width, frame.width, width, grid, halo)
+    tall = _windows(rows, frame.height, halo, grid)
+    wide = _windows(columns, frame.width, halo, grid)
     tiles = []
-    for top, bottom in rows:
-        for left, right in columns:
+    for (top, bottom), (y, below) in zip(rows, tall, strict=True):
+        for (left, right), (x, beyond) in zip(columns, wide, strict=True):
             core = Roi(frame.x + left, frame.y + top, right - left, bottom - top)
-            x, y = max(left - halo, 0), max(top - halo, 0)
-            window = Roi(
-                frame.x + x,
-                frame.y + y,
-                min(right + halo, frame.width) - x,
-                min(bottom + halo, frame.height) - y,
-            )
+            window = Roi(frame.x + x, frame.y + y, beyond - x, below - y)
             tiles.append(Tile(core, window))
     return TilePlan(frame, region, tuple(tiles))
 
@@ -185,12 +183,40 @@ def _check_inside(region: Roi, frame: Roi) -> None:
 
 
 def _cuts(
-    start: int, size: int, frame_size: int, step: int, grid: int
+    start: int, size: int, frame_size: int, step: int, grid: int, halo: int
 ) -> list[tuple[int, int]]:
-    """Borders of the cores along one axis, px of the frame."""
+    """Borders of the cores along one axis, px of the frame.
+
+    As many as cores of `step` would be. Where the frame cuts off a halo the core is
+    larger instead, so that all windows are about as long.
+    """
     first, last = start // grid * grid, min(_up(start + size, grid), frame_size)
     step = _up(step, grid)
-    return [(at, min(at + step, last)) for at in range(first, last, step)]
+    borders = list(range(first, last, step))
+    missing = max(halo - first, 0), max(last + halo - frame_size, 0)
+    even = (last - first - sum(missing)) / len(borders)
+    if even >= 2 * grid:
+        ideal = (first + missing[0] + n * even for n in range(1, len(borders)))
+        borders[1:] = [round(at / grid) * grid for at in ideal]
+    return list(zip(borders, [*borders[1:], last], strict=True))
+
+
+def _windows(
+    cores: list[tuple[int, int]], frame_size: int, halo: int, grid: int
+) -> list[tuple[int, int]]:
+    """Borders of the windows along one axis, px of the frame: all of one length.
+
+    Some see a little more than they must, so that a network is asked for one size
+    only, which it can be compiled for.
+    """
+    wanted = [(max(a - halo, 0), min(b + halo, frame_size)) for a, b in cores]
+    longest = max(end - start for start, end in wanted)
+    # A window that ends with the frame must begin on the grid, too.
+    length = longest + (frame_size - longest) % grid
+    if len(cores) == 1:
+        return wanted
+    starts = [_up(max(end - length, 0), grid) for _, end in wanted]
+    return [(start, start + length) for start in starts]
 
 
 def _seen(architecture: Architecture, x: int) -> tuple[int, int]:

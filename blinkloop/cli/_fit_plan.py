@@ -28,6 +28,8 @@ _MEMORY_MB = 384
 _DEVICE_MEMORY_MB = 8192
 _RAW_BYTES = 96 * 2**20
 _MOST_FRAMES = 64
+_TABLE_PER_UM2 = 1.0
+"""Detections that the table of a tile must hold."""
 _CPU_FILL_PX = 2**18
 """A CPU gains nothing from more pixels per call; the memory for them is better free."""
 _DEVICE_FILL_PX = 2**24
@@ -168,7 +170,10 @@ class FitPlan:
 
         tiles = plan(self._wanted.tile)
         if self._wanted.tile is None and _largest_px(tiles) > most_px:
-            tiles = plan(_core_size(tiles, plan, most_px))
+            # Tiles in any case: then so small that the table holds what they show.
+            area_um2 = model.card.detection.max_detections / _TABLE_PER_UM2
+            table_px = int(area_um2 / (model.card.pixel_size_nm / 1e3) ** 2)
+            tiles = plan(_core_size(tiles, plan, min(most_px, table_px)))
             self.note = (
                 f"frames of {tiles.window.width} x {tiles.window.height} px are "
                 f"analysed in {len(tiles.tiles)} tiles to stay below "

@@ -239,7 +239,8 @@ def full_tables(report: RunReport, session: Session) -> list[str]:
     return [
         f"{report.tables_full} frames have more detections than the model's table of "
         f"{session.model.card.detection.max_detections} rows: the least certain ones "
-        f"of these frames are missing; lower the density or fit smaller regions"
+        f"of these frames are missing; lower the density, or fit in smaller tiles "
+        f"(fit --tile 256x256)"
     ]
 
 

@@ -16,6 +16,7 @@ Shape legend: T frames, H rows, W columns, C feature channels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -44,6 +45,7 @@ from blinkloop.runtime.protocols import BackendOutput
 __all__ = ["OpenVinoBackend"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_CLEARLY_MORE = 4
 _TYPES = {"f32": "tensor(float)", "i64": "tensor(int64)"}
 
 _Floats = npt.NDArray[np.float32]
@@ -97,6 +99,7 @@ class OpenVinoBackend:
         self._graph, self._last = self._read(with_maps=False)
         self._request = self._compile(self._graph)
         self._fixed: tuple[tuple[int, ...], Any] = ((), None)
+        self._begun = Counter[tuple[int, ...]]()
         self._with_maps: Any = None
         value = model.card.detection.threshold if threshold is None else threshold
         self._constants = {"threshold": np.array([value], np.float32)}
@@ -226,13 +229,17 @@ class OpenVinoBackend:
         """What computes such a call: a graph of this size, or the one of any.
 
         Compiling takes 0.2 s, which nobody has once a camera runs. So it is done for
-        the first call of the first segment of a size, and what comes in calls of
-        another length later is left to the graph of any size.
+        the first call of all; and again when segments of another size have become
+        clearly more (tiles differ in size and take turns). Calls of another length
+        are left to the graph of any size.
         """
         size, request = self._fixed
-        if start and size[1:] != frames.shape[1:]:
-            graph = fixed(self._graph, frames.shape, features.shape)
-            size, request = self._fixed = (frames.shape, self._compile(graph))
+        if start:
+            self._begun[frames.shape[1:]] += 1
+            lead = self._begun[frames.shape[1:]] - self._begun[size[1:]]
+            if request is None or lead >= _CLEARLY_MORE:
+                graph = fixed(self._graph, frames.shape, features.shape)
+                size, request = self._fixed = (frames.shape, self._compile(graph))
         return request if size == frames.shape else self._request
 
     def _inputs(

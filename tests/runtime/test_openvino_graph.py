@@ -119,7 +119,7 @@ def test_maps_of_the_camera_may_come_later(tiny_model: ModelFile) -> None:
 def test_compiled_once_for_a_size(
     tiny_model: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For the first call of the first segment of a size, never while a camera runs."""
+    """For the first call of all, never while a camera runs."""
     made = []
     fixed = backend_module.fixed
 
@@ -133,9 +133,32 @@ def test_compiled_once_for_a_size(
     for count, start in ((1, True), (1, False), (3, False), (4, True), (1, False)):
         backend.step(movie(0, count, 13, 21), segment_start=start)
     assert made == [(1, 13, 21)]
-    backend.step(movie(0, 2, 8, 9), segment_start=True)
-    backend.step(movie(0, 1, 8, 9), segment_start=True)
-    assert made == [(1, 13, 21), (2, 8, 9)]
+
+
+def test_tiles_that_take_turns_are_not_compiled_again_and_again(
+    tiny_model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A corner first, then mostly others: they get a graph of their own, once."""
+    made = []
+    fixed = backend_module.fixed
+
+    def counted(graph: Any, frames: Any, features: Any) -> Any:
+        made.append(frames)
+        return fixed(graph, frames, features)
+
+    monkeypatch.setattr(backend_module, "fixed", counted)
+    maps = make_camera_maps(tiny_model.card.camera)
+    backend = create_backend("openvino", tiny_model, maps, threads=1)
+    corner, edge, inside = (8, 9), (8, 16), (16, 16)
+    for _ in range(6):
+        for size in (corner, edge, corner, edge, inside, edge, corner, edge, corner):
+            backend.step(movie(0, 2, *size), segment_start=True)
+    assert made == [(2, *corner)]
+    for _ in range(3):
+        for size in (corner, edge, edge, edge, corner):
+            backend.step(movie(0, 2, *size), segment_start=True)
+    # Edges lead by four once; corners never lead again.
+    assert made == [(2, *corner), (2, *edge)]
 
 
 @pytest.mark.parametrize("file", sorted(BUNDLED.glob("*.onnx")), ids=lambda f: f.stem)

@@ -139,18 +139,27 @@ def test_cores_cover_the_region_once(data: st.DataObject) -> None:
     plan = plan_tiles(frame, architecture, region=region, tile=tile)
     grid, halo = grid_px(architecture), halo_px(architecture)
     times = np.zeros((frame.height, frame.width), int)
+    lengths: dict[str, set[int]] = {}
+    needed: dict[str, list[int]] = {}
     for piece in plan.tiles:
         core, window = piece.core, piece.window
         top, left = core.y - frame.y, core.x - frame.x
         times[top : top + core.height, left : left + core.width] += 1
-        for at, edge, size, low, w_size, whole in (
-            (core.x, frame.x, core.width, window.x, window.width, frame.width),
-            (core.y, frame.y, core.height, window.y, window.height, frame.height),
+        for axis, at, edge, size, low, w_size, whole in (
+            ("x", core.x, frame.x, core.width, window.x, window.width, frame.width),
+            ("y", core.y, frame.y, core.height, window.y, window.height, frame.height),
         ):
             assert (low - edge) % grid == 0
             assert (at - edge) % grid == 0
-            assert low == max(at - halo, edge)
-            assert low + w_size == min(at + size + halo, edge + whole)
+            # The halo inside the frame, and no more than makes all of one length.
+            first, last = max(at - halo, edge), min(at + size + halo, edge + whole)
+            assert edge <= low <= first
+            assert last <= low + w_size <= edge + whole
+            lengths.setdefault(axis, set()).add(w_size)
+            needed.setdefault(axis, []).append(last - first)
+    for axis, found in lengths.items():
+        (length,) = found
+        assert max(needed[axis]) <= length < max(needed[axis]) + grid
     inside = times[y : y + region.height, x : x + region.width]
     np.testing.assert_array_equal(inside, 1)
     assert times.max() == 1
