@@ -92,6 +92,8 @@ class _Step:
         Names of its two parts; the coarse one before it is doubled.
     weight
         (O, F + C, 3, 3).
+    fine_channels
+        F.
     """
 
     convolution: Node
