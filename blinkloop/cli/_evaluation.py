@@ -126,8 +126,9 @@ def evaluate_simulation(path: Path, asked: Asked) -> dict[str, Any]:
                 [row["density"] for row in record["by_density"]]
             )
         if asked.sigma_repeats:
-            note(f"sigma: {asked.sigma_repeats} draws of the noise")
-            record["sigma_over_repeats"] = sigma_over_repeats(
+            at = settings.density_per_um2
+            note(f"sigma: {asked.sigma_repeats} draws of the noise at {at:g} per um^2")
+            over_repeats = sigma_over_repeats(
                 simulate_movie(card, settings, condition),
                 condition,
                 localizing.localize,
@@ -135,6 +136,7 @@ def evaluate_simulation(path: Path, asked: Asked) -> dict[str, Any]:
                 repeats=asked.sigma_repeats,
                 frames=_REPEATED_FRAMES,
             )
+            record["sigma_over_repeats"] = {"density_per_um2": at, **over_repeats}
         if asked.emitters:
             note(f"isolated emitters: {asked.emitters}")
             alone = {

@@ -66,7 +66,8 @@ def _calibration(result: _Record) -> None:
         repeats = result["sigma_over_repeats"]
         rows.append(
             [
-                "correlation of sigma with the RMSE over draws (at most)",
+                "correlation of sigma with the RMSE over draws, at "
+                f"{repeats['density_per_um2']:g} per um^2 (at most)",
                 repeats["correlation"],
                 repeats["ceiling"],
             ]

@@ -25,6 +25,7 @@ from blinkloop.metrics import (
     rank_correlation,
     ranks,
 )
+from blinkloop.metrics.scores import ratio
 from blinkloop.optics.scene import Scene
 
 __all__ = ["sigma_over_repeats"]
@@ -73,6 +74,9 @@ def sigma_over_repeats(
         10 frames resampled;
         `ceiling`: `correlation` with errors drawn from the predicted sigmas;
         `crlb`: the same with the single-emitter bound in the place of sigma;
+        `persistent`: share of the mean square error that is the same in every draw
+        (two emitters taken for one, say). It is drawn once per emitter, however many
+        draws, so not even an exact sigma reaches `ceiling` where it is large;
         `n`, `repeats`, `frames`.
     """
     if repeats < 2:
@@ -96,6 +100,7 @@ def sigma_over_repeats(
     numbered = truth.copy()
     numbered["id"] = np.arange(len(truth))
     square, variance, drawn, seen = (np.zeros(len(truth)) for _ in range(4))
+    total = np.zeros((len(truth), 3 if how.three_dimensional else 2))
     for _ in range(repeats):
         adu = condition.noise.forward(expected, rng)
         found = localize(adu, condition.camera).above(how.threshold)
@@ -112,10 +117,14 @@ def sigma_over_repeats(
         square[who] += np.sum(error**2, axis=1)
         variance[who] += np.sum(sigma**2, axis=1)
         drawn[who] += np.sum((sigma * rng.standard_normal(sigma.shape)) ** 2, axis=1)
+        total[who] += error
         seen[who] += 1
     often = np.flatnonzero(seen >= max(2, _SEEN_SHARE * repeats))
     n = seen[often]
     rmse, rms = np.sqrt(square[often] / n), np.sqrt(variance[often] / n)
+    # The square of a mean of n errors is too large by their variance / n.
+    steady = np.sum(total[often] ** 2, axis=1) / n
+    persistent = float(np.sum((steady - square[often] / n) / (n - 1)))
     some = often[:: max(1, len(often) // _MOST_BOUNDS)]
     bounds = bounds_nm2(truth[some], condition, three_dimensional=how.three_dimensional)
     bound = np.sqrt(np.sum(bounds, axis=1))
@@ -131,6 +140,7 @@ def sigma_over_repeats(
         "rank_95": interval(ranks(rms), ranks(rmse)),
         "ceiling": correlation(rms, np.sqrt(drawn[often] / n)),
         "crlb": correlation(bound, np.sqrt(square[some] / seen[some])),
+        "persistent": float(ratio(persistent, np.sum(square[often] / n))),
         "n": len(often),
         "repeats": repeats,
         "frames": frames,

@@ -256,11 +256,32 @@ def test_sigma_over_repeats_reaches_its_ceiling(card, scene):
     assert record["correlation"] == pytest.approx(record["ceiling"], abs=0.03)
     assert record["correlation"] > 0.9
     assert 0.9 < record["rank"] <= 1.0
+    assert abs(record["persistent"]) < 0.03
     for name in ("correlation", "rank"):
         low, high = record[f"{name}_95"]
         assert low < record[name] < high < low + 0.1
     with pytest.raises(InputError, match="at least 2"):
         sigma_over_repeats(scene, condition, localize, how(), repeats=1, frames=3)
+
+
+def test_an_error_that_every_draw_repeats_is_persistent(card, scene):
+    condition = condition_of(card)
+    localize = oracle(scene.emitters, condition, 30, SHAPE)
+
+    def odds(shift_px):
+        """Square of what all draws share, in squares of the scatter."""
+
+        def shifted(frames, camera):
+            found = localize(frames, camera)
+            found.table["x_px"] += shift_px
+            return found
+
+        share = sigma_over_repeats(
+            scene, condition, shifted, how(), repeats=10, frames=30
+        )["persistent"]
+        return share / (1 - share)
+
+    assert odds(1.0) == pytest.approx(4 * odds(0.5), rel=0.1)
 
 
 def test_conditions_of_a_range_lie_in_it(ranged_card):
