@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from file_graph import FileGraph
 
 from blinkloop.errors import InputError
 from blinkloop.runtime import Frame
-from blinkloop.runtime.backends import create_backend, onnxruntime_rtx
+from blinkloop.runtime.backends import onnxruntime_rtx
 from blinkloop.runtime.backends.onnxruntime_rtx import (
     OnnxRuntimeRtxBackend,
     rtx_missing,
@@ -45,7 +46,7 @@ def test_computes_what_the_reference_computes(
     maps = make_camera_maps(model.card.camera)
     frames = np.stack([f.pixels for f in make_movie(list(range(5)))]).astype(np.float32)
     backend = OnnxRuntimeRtxBackend(model, maps, threads=1)
-    reference = create_backend("onnxruntime-cpu", model, maps, threads=1)
+    reference = FileGraph(model, maps, threads=1)
     for part, start in ((frames[:3], True), (frames[3:], False)):
         got = backend.step(part, segment_start=start)
         expected = reference.step(part, segment_start=start)

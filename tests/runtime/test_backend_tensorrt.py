@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("onnxruntime", reason="needs the extra 'cpu'")
 from fake_tensorrt import GPU, FakeDevice, FakeTensorRt
+from file_graph import FileGraph
 
 import blinkloop.runtime.backends.tensorrt_engine as tensorrt_engine
 from blinkloop.cuda_driver import Gpu
@@ -104,7 +105,7 @@ def pair(
     """The backend, and the reference; closing must give back all memory."""
     maps = make_camera_maps(tiny_model.card.camera)
     ours = TensorRtBackend(engine, maps, module=FakeTensorRt(device), device=device)
-    reference = create_backend("onnxruntime-cpu", tiny_model, maps, threads=1)
+    reference = FileGraph(tiny_model, maps, threads=1)
     yield ours, reference
     ours.close()
     reference.close()
@@ -249,7 +250,7 @@ def test_threshold(
     maps = make_camera_maps(tiny_model.card.camera)
     module = FakeTensorRt(device)
     backend = TensorRtBackend(engine, maps, threshold=0.9, module=module, device=device)
-    other = create_backend("onnxruntime-cpu", tiny_model, maps, threshold=0.9)
+    other = FileGraph(tiny_model, maps, threshold=0.9)
     feed((backend, other), movie(4), [4])
     backend.close()
 
@@ -321,7 +322,7 @@ def test_the_other_module(
     module = FakeTensorRt(device, rtx=False)
     ours = TensorRtBackend(file, maps, kind="tensorrt", module=module, device=device)
     assert ours.name == "tensorrt"
-    reference = create_backend("onnxruntime-cpu", tiny_model, maps, threads=1)
+    reference = FileGraph(tiny_model, maps, threads=1)
     feed((ours, reference), movie(6), [2, 2, 2])
     ours.close()
 
