@@ -18,27 +18,18 @@ s^2 pixels of a cell, R values of a cell (s^2 for each channel of a head).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.runtime.onnx_graph import OnnxGraph
 from blinkloop.runtime.onnx_message import (
-    GRAPH_INITIALIZER,
-    GRAPH_NODE,
-    GRAPH_OUTPUT,
-    VALUE_NAME,
-    Field,
     Node,
     fields,
-    first_text,
     initializer,
-    initializer_name,
-    node_of,
-    tensor_of,
     with_graph,
     without_unread,
 )
@@ -108,58 +99,41 @@ class _Head:
         return self.shared, self.place, self.steps
 
 
-def _changed(graph: memoryview) -> bytes | None:
-    parts = list(fields(graph))
-    nodes = {id(p): node_of(p.value) for p in parts if p.number == GRAPH_NODE}
-    outputs = {
-        first_text(p.value, VALUE_NAME) for p in parts if p.number == GRAPH_OUTPUT
-    }
-    order = list(nodes.values())
-    heads = _heads(order, outputs)
+def _changed(message: memoryview) -> bytes | None:
+    graph = OnnxGraph(message)
+    heads = _heads(graph)
     if not heads:
         return None
     gone = {head.pick.outputs[0] for head in heads}
+    order = graph.nodes
     first = next(i for i, node in enumerate(order) if gone & set(node.outputs))
     if not any(_COUNTS in node.outputs for node in order[:first]):
         return None
-    tensors = {
-        initializer_name(p.value): p for p in parts if p.number == GRAPH_INITIALIZER
-    }
-    new = _Nodes(_Weights(order, tensors))
+    new = _Nodes(_Weights(graph))
     _compute(heads, new)
-    at = id(order[first])
     kept: list[bytes | memoryview] = [*new.constants]
-    for part in parts:
-        node = nodes.get(id(part))
-        if node is not None and id(node) == at:
+    for part in graph.parts:
+        node = graph.node_at(part)
+        if node is order[first]:
             kept += [made.field() for made in new.nodes]
         if node is None or not gone & set(node.outputs):
             kept.append(part.whole)
     return without_unread(list(fields(b"".join(kept))))
 
 
-def _heads(order: Sequence[Node], outputs: set[str]) -> list[_Head]:
+def _heads(graph: OnnxGraph) -> list[_Head]:
     """The heads of a graph that can be computed together."""
-    makers = {name: node for node in order for name in node.outputs}
-    readers = Counter(name for node in order for name in node.inputs)
-    readers.update(outputs)
-
-    def maker(name: str, *operators: str) -> Node | None:
-        """What makes a value, if it is of these operators and read once."""
-        node = makers.get(name)
-        fits = node is not None and node.operator in operators and readers[name] == 1
-        return node if fits else None
-
     found = []
-    for pick in order:
+    for pick in graph.nodes:
         if pick.operator == "GatherElements" and pick.attributes.get("axis") == (2,):
-            head = _head(pick, makers, maker)
+            head = _head(pick, graph)
             if head is not None:
                 found.append(head)
     return [head for head in found if head.reads == found[0].reads]
 
 
-def _head(pick: Node, makers: Mapping[str, Node], maker: _Maker) -> _Head | None:
+def _head(pick: Node, graph: OnnxGraph) -> _Head | None:
+    maker, makers = graph.maker, graph.makers
     flat = maker(pick.inputs[0], "Reshape")
     out = None if flat is None else maker(flat.inputs[0], "Conv")
     spread = makers.get(pick.inputs[1])
@@ -187,12 +161,6 @@ def _head(pick: Node, makers: Mapping[str, Node], maker: _Maker) -> _Head | None
     )
 
 
-class _Maker(Protocol):
-    """See `_heads`."""
-
-    def __call__(self, name: str, /, *operators: str) -> Node | None: ...
-
-
 def _convolution(node: Node, side: int) -> bool:
     """Whether it is a convolution of this size with a bias that keeps the image's."""
     wanted = {
@@ -211,26 +179,18 @@ def _convolution(node: Node, side: int) -> bool:
 class _Weights:
     """Weights by the names that convolutions read."""
 
-    def __init__(self, order: Sequence[Node], tensors: Mapping[str, Field]) -> None:
-        self._tensors = tensors
-        self._steps = {
-            name: node
-            for node in order
-            for name in node.outputs
-            if node.operator == "DequantizeLinear"
-        }
+    def __init__(self, graph: OnnxGraph) -> None:
+        self._graph = graph
 
     def rounded(self, name: str) -> npt.NDArray[np.float32] | None:
         """What weights of 8 bits stand for; None for others.
 
         Were they left in 8 bits, OpenVINO would compute other layers otherwise, too.
         """
-        step = self._steps.get(name)
-        if step is None or len(step.inputs) != 3:
+        step = self._graph.makers.get(name)
+        if step is None or step.operator != "DequantizeLinear" or len(step.inputs) != 3:
             return None
-        found = [self._tensors.get(value) for value in step.inputs]
-        arrays = [None if field is None else tensor_of(field.value) for field in found]
-        whole, scale, zero = arrays
+        whole, scale, zero = map(self._graph.tensor, step.inputs)
         if whole is None or scale is None or zero is None:
             return None
         if scale.size > 1:

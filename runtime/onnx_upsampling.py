@@ -19,26 +19,17 @@ Legend: O output channels, C coarse and F fine ones.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from blinkloop.runtime.onnx_graph import OnnxGraph
 from blinkloop.runtime.onnx_message import (
-    GRAPH_INITIALIZER,
-    GRAPH_NODE,
-    GRAPH_OUTPUT,
-    VALUE_NAME,
     Node,
     fields,
-    first_text,
     initializer,
-    initializer_name,
-    node_of,
-    tensor_of,
     with_graph,
     without_unread,
 )
@@ -131,106 +122,73 @@ class _Step:
         return constants, [node.field() for node in nodes]
 
 
-def _changed(graph: memoryview) -> bytes | None:
-    parts = list(fields(graph))
-    nodes = {id(p): node_of(p.value) for p in parts if p.number == GRAPH_NODE}
-    tensors = {
-        initializer_name(p.value): p for p in parts if p.number == GRAPH_INITIALIZER
-    }
-    outputs = [
-        first_text(p.value, VALUE_NAME) for p in parts if p.number == GRAPH_OUTPUT
-    ]
-    look = _Graph(
-        list(nodes.values()),
-        outputs,
-        {name: part.value for name, part in tensors.items()},
-    )
-    steps = {
-        part: step
-        for part, node in nodes.items()
-        if (step := look.step(node)) is not None
-    }
+def _changed(message: memoryview) -> bytes | None:
+    graph = OnnxGraph(message)
+    found = ((node, _step(node, graph)) for node in graph.nodes)
+    steps = {id(node): step for node, step in found if step is not None}
     if not steps:
         return None
     gone = {step.convolution.inputs[1] for step in steps.values()}
     first: list[bytes | memoryview] = []
     rest: list[bytes | memoryview] = []
-    for part in parts:
-        step = steps.get(id(part))
+    for part in graph.parts:
+        step = steps.get(id(graph.node_at(part)))
         if step is not None:
             constants, made = step.nodes(f"{_PREFIX}{len(first)}/")
             first += constants
             rest += made
-        elif (
-            part.number != GRAPH_INITIALIZER or initializer_name(part.value) not in gone
-        ):
+        elif graph.tensor_at(part) not in gone:
             rest.append(part.whole)
     return without_unread(list(fields(b"".join([*first, *rest]))))
 
 
-class _Graph:
-    """Finds convolutions of fine and doubled coarse features."""
+def _step(node: Node, graph: OnnxGraph) -> _Step | None:
+    """What this node is, if it is one."""
+    if node.operator != "Conv" or not _has(node, _SAME):
+        return None
+    if (len(node.inputs), len(node.outputs)) != (3, 1):
+        return None
+    beside = graph.maker(node.inputs[0], "Concat")
+    weight = _floats(node.inputs[1], graph)
+    if beside is None or weight is None or graph.readers[node.inputs[1]] != 1:
+        return None
+    if weight.shape[2:] != (3, 3):  # of a damaged file
+        return None
+    if beside.attributes.get("axis") != (1,) or len(beside.inputs) != 2:
+        return None
+    fine, doubled = beside.inputs
+    resize = graph.maker(doubled, "Resize")
+    if resize is None or not _doubles(resize, graph):
+        return None
+    coarse = resize.inputs[0]
+    channels = _channels(coarse, graph)
+    if channels is None or not 0 < channels < weight.shape[1]:
+        return None
+    return _Step(node, fine, coarse, weight, weight.shape[1] - channels)
 
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        outputs: Sequence[str],
-        tensors: Mapping[str, bytes | memoryview],
-    ) -> None:
-        self._makers = {name: node for node in nodes for name in node.outputs}
-        self._readers = Counter(name for node in nodes for name in node.inputs)
-        self._readers.update(outputs)
-        self._tensors = tensors
 
-    def step(self, node: Node) -> _Step | None:
-        """What this node is, if it is one."""
-        if node.operator != "Conv" or len(node.inputs) != 3 or not _has(node, _SAME):
-            return None
-        beside = self._maker(node.inputs[0], "Concat")
-        weight = self._tensor(node.inputs[1])
-        if beside is None or weight is None or self._readers[node.inputs[1]] != 1:
-            return None
-        if weight.shape[2:] != (3, 3):  # of a damaged file
-            return None
-        if beside.attributes.get("axis") != (1,) or len(beside.inputs) != 2:
-            return None
-        fine, doubled = beside.inputs
-        resize = self._maker(doubled, "Resize")
-        if resize is None or not self._doubles(resize):
-            return None
-        coarse = resize.inputs[0]
-        channels = self._channels(coarse)
-        if channels is None or not 0 < channels < weight.shape[1]:
-            return None
-        return _Step(node, fine, coarse, weight, weight.shape[1] - channels)
+def _floats(name: str, graph: OnnxGraph) -> _Floats | None:
+    value = graph.tensor(name)
+    return value if value is not None and value.dtype == np.float32 else None
 
-    def _maker(self, name: str, operator: str) -> Node | None:
-        """What makes a value, if it is of this operator and read once."""
-        node = self._makers.get(name)
-        fits = node is not None and node.operator == operator
-        return node if fits and self._readers[name] == 1 else None
 
-    def _tensor(self, name: str) -> _Floats | None:
-        content = self._tensors.get(name)
-        value: npt.NDArray[Any] | None = None if content is None else tensor_of(content)
-        return value if value is not None and value.dtype == np.float32 else None
+def _doubles(node: Node, graph: OnnxGraph) -> bool:
+    """Whether a `Resize` makes 2 x 2 pixels of each."""
+    if len(node.inputs) != 3 or any(
+        node.words.get(name) != value for name, value in _DOUBLED.items()
+    ):
+        return False
+    scales = _floats(node.inputs[2], graph)
+    return scales is not None and tuple(scales.tolist()) == _TWICE
 
-    def _doubles(self, node: Node) -> bool:
-        """Whether a `Resize` makes 2 x 2 pixels of each."""
-        if len(node.inputs) != 3 or any(
-            node.words.get(name) != value for name, value in _DOUBLED.items()
-        ):
-            return False
-        scales = self._tensor(node.inputs[2])
-        return scales is not None and tuple(scales.tolist()) == _TWICE
 
-    def _channels(self, name: str) -> int | None:
-        """Channels of a value that a convolution makes."""
-        maker = self._makers.get(name)
-        if maker is None or maker.operator != "Conv" or len(maker.inputs) < 2:
-            return None
-        weight = self._tensor(maker.inputs[1])
-        return None if weight is None or weight.ndim != 4 else weight.shape[0]
+def _channels(name: str, graph: OnnxGraph) -> int | None:
+    """Channels of a value that a convolution makes."""
+    maker = graph.makers.get(name)
+    if maker is None or maker.operator != "Conv" or len(maker.inputs) < 2:
+        return None
+    weight = _floats(maker.inputs[1], graph)
+    return None if weight is None or weight.ndim != 4 else weight.shape[0]
 
 
 def _has(node: Node, attributes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -96,10 +96,10 @@ class OpenVinoBackend:
         self._model, self._precision = model, precision
         self._card = model.card
         self._options = self._compile_options()
-        self._graph, self._last = self._read(with_maps=False)
+        self._graph, self._channels_last = self._read(with_maps=False)
         self._request = self._compile(self._graph)
         self._fixed: tuple[tuple[int, ...], Any] = ((), None)
-        self._begun = Counter[tuple[int, ...]]()
+        self._segments_of_size = Counter[tuple[int, ...]]()
         self._with_maps: Any = None
         value = model.card.detection.threshold if threshold is None else threshold
         self._constants = {"threshold": np.array([value], np.float32)}
@@ -235,8 +235,11 @@ class OpenVinoBackend:
         """
         size, request = self._fixed
         if start:
-            self._begun[frames.shape[1:]] += 1
-            lead = self._begun[frames.shape[1:]] - self._begun[size[1:]]
+            self._segments_of_size[frames.shape[1:]] += 1
+            lead = (
+                self._segments_of_size[frames.shape[1:]]
+                - self._segments_of_size[size[1:]]
+            )
             if request is None or lead >= _CLEARLY_MORE:
                 graph = fixed(self._graph, frames.shape, features.shape)
                 size, request = self._fixed = (frames.shape, self._compile(graph))
@@ -282,7 +285,7 @@ class OpenVinoBackend:
         architecture = self._card.architecture
         size = architecture.feature_size(*frames.shape[1:])
         channels = (architecture.kept_channels,)
-        shape = (2, *size, *channels) if self._last else (2, *channels, *size)
+        shape = (2, *size, *channels) if self._channels_last else (2, *channels, *size)
         fits = self._features is not None and self._features[0].shape == shape
         if start:
             if not fits:

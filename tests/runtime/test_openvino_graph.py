@@ -116,18 +116,22 @@ def test_maps_of_the_camera_may_come_later(tiny_model: ModelFile) -> None:
     same(*outputs)
 
 
-def test_compiled_once_for_a_size(
-    tiny_model: ModelFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For the first call of all, never while a camera runs."""
-    made = []
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """(T, H, W) of the graphs of one size that are made in a test."""
+    sizes = []
     fixed = backend_module.fixed
 
     def counted(graph: Any, frames: Any, features: Any) -> Any:
-        made.append(frames)
+        sizes.append(frames)
         return fixed(graph, frames, features)
 
     monkeypatch.setattr(backend_module, "fixed", counted)
+    return sizes
+
+
+def test_compiled_once_for_a_size(tiny_model: ModelFile, made: list[Any]) -> None:
+    """For the first call of all, never while a camera runs."""
     maps = make_camera_maps(tiny_model.card.camera)
     backend = create_backend("openvino", tiny_model, maps, threads=1)
     for count, start in ((1, True), (1, False), (3, False), (4, True), (1, False)):
@@ -136,17 +140,9 @@ def test_compiled_once_for_a_size(
 
 
 def test_tiles_that_take_turns_are_not_compiled_again_and_again(
-    tiny_model: ModelFile, monkeypatch: pytest.MonkeyPatch
+    tiny_model: ModelFile, made: list[Any]
 ) -> None:
     """A corner first, then mostly others: they get a graph of their own, once."""
-    made = []
-    fixed = backend_module.fixed
-
-    def counted(graph: Any, frames: Any, features: Any) -> Any:
-        made.append(frames)
-        return fixed(graph, frames, features)
-
-    monkeypatch.setattr(backend_module, "fixed", counted)
     maps = make_camera_maps(tiny_model.card.camera)
     backend = create_backend("openvino", tiny_model, maps, threads=1)
     corner, edge, inside = (8, 9), (8, 16), (16, 16)
