@@ -2,6 +2,7 @@
 
 - file: the graph of the file, heads at detections (`benchmarks/heads.py`);
 - up-sampling: and coarse features convolved first (`runtime/onnx_upsampling.py`);
+- rows: and the table as long as it has to be (`runtime/onnx_rows.py`);
 - channels last: and features read with their channels last (OpenVINO;
   `runtime/backends/openvino_graph.py`);
 - fixed: and compiled for the size of the call, as the backends run it.
@@ -37,8 +38,8 @@ from blinkloop.runtime.model import ModelFile
 from blinkloop.training.network import TwoStageNetwork
 
 _STEPS = {
-    "onnxruntime-cpu": ("file", "up-sampling"),
-    "openvino": ("file", "up-sampling", "channels last", "fixed"),
+    "onnxruntime-cpu": ("file", "up-sampling", "rows"),
+    "openvino": ("file", "up-sampling", "rows", "channels last", "fixed"),
 }
 
 
@@ -48,14 +49,14 @@ def only(step: str) -> Iterator[None]:
     steps = _STEPS["openvino"]
     later = steps[steps.index(step) + 1 :]
     with ExitStack() as stack:
-        if "up-sampling" in later:
-            stack.enter_context(
-                mock.patch.object(
-                    lean_graph,
-                    "convolve_before_upsampling",
-                    lambda content: (content, False),
+        for name, change in (
+            ("up-sampling", "convolve_before_upsampling"),
+            ("rows", "rows_as_needed"),
+        ):
+            if name in later:
+                stack.enter_context(
+                    mock.patch.object(lean_graph, change, lambda content: (content, 0))
                 )
-            )
         if "channels last" in later:
             stack.enter_context(
                 mock.patch.object(openvino, "read_channels_last", return_value=False)

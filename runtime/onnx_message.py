@@ -32,6 +32,7 @@ __all__ = [
     "GRAPH_INITIALIZER",
     "GRAPH_NODE",
     "GRAPH_OUTPUT",
+    "GRAPH_VALUE",
     "VALUE_NAME",
     "Field",
     "Node",
@@ -46,7 +47,7 @@ __all__ = [
     "without_unread",
 ]
 
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_OUTPUT = 1, 5, 12
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_OUTPUT, GRAPH_VALUE = 1, 5, 12, 13
 VALUE_NAME = 1
 """Of an output of a graph."""
 _MODEL_GRAPH = 7
@@ -187,6 +188,10 @@ class Node:
         else:
             parts += [_attribute(name, *v) for name, v in self.attributes.items()]
         return encode_field(GRAPH_NODE, b"".join(parts))
+
+    def reading(self, *inputs: str) -> Node:
+        """The same operation, under the same names, on other values."""
+        return dataclasses.replace(self, inputs=inputs)
 
 
 def _attribute(name: str, *values: int) -> bytes:

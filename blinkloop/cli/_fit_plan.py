@@ -29,7 +29,7 @@ _DEVICE_MEMORY_MB = 8192
 _RAW_BYTES = 96 * 2**20
 _MOST_FRAMES = 64
 _TABLE_PER_UM2 = 1.0
-"""Detections that the table of a tile must hold."""
+"""Detections that a table of fixed length must hold; a CPU's has no such length."""
 _CPU_FILL_PX = 2**18
 """A CPU gains nothing from more pixels per call; the memory for them is better free."""
 _DEVICE_FILL_PX = 2**24
@@ -160,24 +160,30 @@ class FitPlan:
         from blinkloop.runtime.tiling import plan_tiles, step_bytes
 
         architecture = model.card.architecture
-        on_cpu = backend.name in _ON_CPU
+        on_cpu = backend.name.partition(":")[0] in _ON_CPU
         default = _MEMORY_MB if on_cpu else _DEVICE_MEMORY_MB
         memory = (self._wanted.memory_mb or default) * 2**20
         most_px = int(memory / step_bytes(architecture, 1_000_000) * 1e6)
+        window_px = most_px
+        why = (
+            f"stay below {memory / 2**20:g} MB for the network; --memory gives it more"
+        )
+        if not on_cpu and _table_px(model) < most_px:
+            window_px = _table_px(model)
+            why = (
+                f"keep {_TABLE_PER_UM2:g} detection per um2 within the table of "
+                f"{model.card.detection.max_detections} rows; --tile decides otherwise"
+            )
 
         def plan(tile: tuple[int, int] | None) -> TilePlan:
             return plan_tiles(self._frame, architecture, region=self._region, tile=tile)
 
         tiles = plan(self._wanted.tile)
-        if self._wanted.tile is None and _largest_px(tiles) > most_px:
-            # Tiles in any case: then so small that the table holds what they show.
-            area_um2 = model.card.detection.max_detections / _TABLE_PER_UM2
-            table_px = int(area_um2 / (model.card.pixel_size_nm / 1e3) ** 2)
-            tiles = plan(_core_size(tiles, plan, min(most_px, table_px)))
+        if self._wanted.tile is None and _largest_px(tiles) > window_px:
+            tiles = plan(_core_size(tiles, plan, window_px))
             self.note = (
                 f"frames of {tiles.window.width} x {tiles.window.height} px are "
-                f"analysed in {len(tiles.tiles)} tiles to stay below "
-                f"{memory / 2**20:g} MB for the network; --memory gives it more"
+                f"analysed in {len(tiles.tiles)} tiles to {why}"
             )
         self.tiles = tiles
         fill_px = min(_CPU_FILL_PX if on_cpu else _DEVICE_FILL_PX, most_px)
@@ -224,6 +230,12 @@ class FitPlan:
 
 def _largest_px(tiles: TilePlan) -> int:
     return max(tile.window.width * tile.window.height for tile in tiles.tiles)
+
+
+def _table_px(model: ModelFile) -> int:
+    """Pixels of a window whose detections a table of fixed length holds."""
+    area_um2 = model.card.detection.max_detections / _TABLE_PER_UM2
+    return int(area_um2 / (model.card.pixel_size_nm / 1e3) ** 2)
 
 
 def _core_size(

@@ -14,6 +14,7 @@ from blinkloop.errors import InputError
 from blinkloop.schema import DETECTION_COLUMNS, ModelCard
 
 __all__ = [
+    "DETECTIONS",
     "MAPS",
     "STEP_OUTPUTS",
     "Port",
@@ -21,13 +22,16 @@ __all__ = [
     "check_contract",
     "new_outputs",
     "one_line",
+    "table_rows",
 ]
 
 MAPS = "maps"
 """Output with the full channel maps; only `verify` fetches it."""
 
+DETECTIONS = "detections"
+
 STEP_OUTPUTS = (
-    "detections",
+    DETECTIONS,
     "counts",
     "count_mean",
     "count_variance",
@@ -60,21 +64,33 @@ def block_shape(height: int, width: int) -> tuple[int, int]:
 
 
 def new_outputs(
-    card: ModelCard, count: int, height: int, width: int
+    rows: int | None, count: int, height: int, width: int
 ) -> dict[str, npt.NDArray[Any]]:
     """Arrays for `STEP_OUTPUTS`, but the features, of T frames of H x W px.
 
+    Without `detections` where the graph says how many rows they need (`rows` None).
     New ones for every call: results may be kept as long as anybody likes, and memory
     of the runtime's own that is kept would break up what it has for the next call.
     """
-    rows = card.detection.max_detections
+    table: dict[str, npt.NDArray[Any]] = {}
+    if rows is not None:
+        shape = (count, rows, len(DETECTION_COLUMNS))
+        table[DETECTIONS] = np.empty(shape, np.float32)
     return {
-        "detections": np.empty((count, rows, len(DETECTION_COLUMNS)), np.float32),
+        **table,
         "counts": np.empty(count, np.int64),
         "count_mean": np.empty(count, np.float32),
         "count_variance": np.empty(count, np.float32),
         "block_mean": np.empty((count, *block_shape(height, width)), np.float32),
     }
+
+
+def table_rows(outputs: Sequence[Port]) -> int | None:
+    """Rows of the detection table of a graph; None = as many as a call needs."""
+    for port in outputs:
+        if port.name == DETECTIONS and isinstance(port.shape[1], int):
+            return port.shape[1]
+    return None
 
 
 def one_line(error: Exception) -> str:
@@ -96,7 +112,7 @@ def _ports(card: ModelCard) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
         Port("threshold", _FLOAT, (1,)),
     )
     outputs = (
-        Port("detections", _FLOAT, detection),
+        Port(DETECTIONS, _FLOAT, detection),
         Port("counts", _INT64, (None,)),
         Port("count_mean", _FLOAT, (None,)),
         Port("count_variance", _FLOAT, (None,)),

@@ -161,6 +161,7 @@ class OnnxRuntimeCudaGraphBackend(OnnxRuntimeCudaBackend):
 
     def _new_buffers(self, frames: npt.NDArray[np.float32]) -> _Buffers:
         card = self._card
+        rows = card.detection.max_detections
         size = card.architecture.feature_size(*frames.shape[1:])
         kept = np.zeros((2, card.architecture.kept_channels, *size), np.float32)
         self._made += 1
@@ -171,6 +172,6 @@ class OnnxRuntimeCudaGraphBackend(OnnxRuntimeCudaBackend):
             features=(self._value(kept), self._value(kept.copy())),
             outputs={
                 name: self._value(array)
-                for name, array in new_outputs(card, *frames.shape).items()
+                for name, array in new_outputs(rows, *frames.shape).items()
             },
         )

@@ -19,12 +19,14 @@ import numpy.typing as npt
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.extras import require
 from blinkloop.runtime.backends.contract import (
+    DETECTIONS,
     MAPS,
     STEP_OUTPUTS,
     Port,
     check_contract,
     new_outputs,
     one_line,
+    table_rows,
 )
 from blinkloop.runtime.backends.lean_graph import lean_graph
 from blinkloop.runtime.camera_maps import CameraMaps
@@ -93,14 +95,16 @@ class OnnxRuntimeBackend:
         self._model = model
         content, taken_out = lean_graph(model.path.read_bytes(), for_cpu=self.for_cpu)
         session = self._open(content)
+        outputs = [Port(p.name, p.type, tuple(p.shape)) for p in session.get_outputs()]
         check_contract(
             model.path,
             model.card,
             [Port(p.name, p.type, tuple(p.shape)) for p in session.get_inputs()],
-            [Port(p.name, p.type, tuple(p.shape)) for p in session.get_outputs()],
+            outputs,
             taken_out=taken_out,
         )
         self._session = session
+        self._rows = table_rows(outputs)
         self._with_maps: Any = None if taken_out else session
         self._binding = session.io_binding()
         value = model.card.detection.threshold if threshold is None else threshold
@@ -187,14 +191,20 @@ class OnnxRuntimeBackend:
         binding.bind_ortvalue_input("offset_adu", self._offset)
         binding.bind_ortvalue_input("photons_per_adu", self._gain)
         binding.bind_ortvalue_input("threshold", self._threshold)
-        arrays = new_outputs(self._card, *frames.shape)
+        arrays = new_outputs(self._rows, *frames.shape)
         *small, kept = STEP_OUTPUTS
         for output in small:
-            value = self._ort.OrtValue.ortvalue_from_numpy(arrays[output])
-            binding.bind_ortvalue_output(output, value)
+            if output in arrays:
+                value = self._ort.OrtValue.ortvalue_from_numpy(arrays[output])
+                binding.bind_ortvalue_output(output, value)
+            else:
+                binding.bind_output(output)
         binding.bind_output(kept, self.device)
         self._session.run_with_iobinding(binding)
-        return [*(arrays[output] for output in small), binding.get_outputs()[-1]]
+        made = binding.get_outputs()
+        if DETECTIONS not in arrays:  # the graph said how many rows
+            arrays[DETECTIONS] = made[STEP_OUTPUTS.index(DETECTIONS)].numpy()
+        return [*(arrays[output] for output in small), made[-1]]
 
     def _open(self, content: bytes) -> Any:
         """A session of a model file's content, on this provider or not at all."""

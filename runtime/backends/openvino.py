@@ -1,8 +1,9 @@
 """The streaming graph in OpenVINO, on the CPU.
 
 Design notes: as the other backends, knows nothing of segments, regions or detection
-rows. Nothing is copied: frames are read where the caller has them, kept features go
-back and forth between two buffers, detections are written to arrays that are handed on.
+rows. Only detections are copied, as nobody knows their number before the call: frames
+are read where the caller has them, kept features go back and forth between two buffers,
+what else is small is written to arrays that are handed on.
 
 OpenVINO holds plain pointers to arrays, so whatever a request is given must stay
 referenced here until the call is over. And its CPU plugin does not look whether shapes
@@ -28,11 +29,13 @@ import numpy.typing as npt
 from blinkloop.errors import DeviceError, InputError
 from blinkloop.extras import require
 from blinkloop.runtime.backends.contract import (
+    DETECTIONS,
     MAPS,
     Port,
     check_contract,
     new_outputs,
     one_line,
+    table_rows,
 )
 from blinkloop.runtime.backends.lean_graph import lean_graph
 from blinkloop.runtime.backends.onnxruntime_session import usable_cpus
@@ -97,6 +100,7 @@ class OpenVinoBackend:
         self._card = model.card
         self._options = self._compile_options()
         self._graph, self._channels_last = self._read(with_maps=False)
+        self._rows = table_rows([_port(port) for port in self._graph.outputs])
         self._request = self._compile(self._graph)
         self._fixed: tuple[tuple[int, ...], Any] = ((), None)
         self._segments_of_size = Counter[tuple[int, ...]]()
@@ -133,7 +137,7 @@ class OpenVinoBackend:
         # Until the step has succeeded there is no segment to continue.
         self._segment_open = False
         frames = np.ascontiguousarray(frames, np.float32)
-        outputs = new_outputs(self._card, *frames.shape)
+        outputs = new_outputs(self._rows, *frames.shape)
         request = self._request_for(frames, before, segment_start)
         inputs = self._inputs(frames, before, segment_start)
         given = {**inputs, **outputs, "features_out": after}
@@ -143,6 +147,9 @@ class OpenVinoBackend:
             written = request.get_tensor(name).data
             if written.ctypes.data != array.ctypes.data:
                 array[...] = written
+        if DETECTIONS not in outputs:  # the graph said how many rows
+            table = request.get_tensor(DETECTIONS).data
+            outputs[DETECTIONS] = np.array(table, np.float32)
         self._features = (after, before)
         self._segment_open = True
         return BackendOutput(**outputs)

@@ -8,7 +8,7 @@ cut into calls does not change what comes out (docs/architecture.md).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,14 @@ def step_in_slices(
         step(frames[first : first + most], segment_start and first == 0)
         for first in range(0, len(frames), most)
     ]
+    rows = max(part.detections.shape[1] for part in parts)
+    parts = [replace(p, detections=_longer(p.detections, rows)) for p in parts]
     names = [field.name for field in fields(BackendOutput)]
     return BackendOutput(
         **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
     )
+
+
+def _longer(table: npt.NDArray[np.float32], rows: int) -> npt.NDArray[np.float32]:
+    """Tables (T, K, 11) with empty rows behind those they have."""
+    return np.pad(table, ((0, 0), (0, rows - table.shape[1]), (0, 0)))

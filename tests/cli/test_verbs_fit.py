@@ -209,15 +209,43 @@ def test_one_frame_and_no_localization(
     assert len(read_table(out)) == 0
 
 
-def test_full_table_is_said(
-    good: Verb, model: Path, frames: Frames, tmp_path: Path
+def noise(folder: Path) -> Path:
+    """Two frames in which the untrained network finds emitters everywhere."""
+    rng = np.random.default_rng(0)
+    return save_npy(folder, rng.integers(0, 65535, (2, 120, 130), np.uint16))
+
+
+def test_no_frame_has_too_many_detections(
+    good: Verb, model: Path, tmp_path: Path
 ) -> None:
-    """The tiny card's 2048 rows are too few for a frame full of detections."""
-    noise = np.random.default_rng(0).integers(0, 65535, (2, 280, 280), np.uint16)
-    path = save_npy(tmp_path, noise)
-    words = ("--threshold", 0.02, "--json")
-    said = good("fit", path, "-m", model, "-o", tmp_path / "o.csv", *words)
+    """The card's 2048 rows would be too few; in tiles they are not."""
+    words = ("fit", noise(tmp_path), "-m", model, "--threshold", 0.02, "--json", "-o")
+    whole = good(*words, tmp_path / "whole.csv")
+    assert whole.json["tables_full"] == 0
+    assert "more detections" not in whole.err
+    assert whole.json["localizations"] > 2 * 2048
+    tiled = good(*words, tmp_path / "tiled.csv", "--tile", "64x64")
+    assert tiled.json["localizations"] == whole.json["localizations"]
+    tables = (read_table(tmp_path / f"{name}.csv").data for name in ("whole", "tiled"))
+    one, other = tables
+    # Sorted one by one: some lie on top of each other, and those would change places.
+    for name in ("frame", "x_px", "y_px", "photons"):
+        np.testing.assert_allclose(
+            np.sort(one[name]), np.sort(other[name]), rtol=1e-4, atol=5e-3
+        )
+
+
+def test_full_table_is_said(
+    good: Verb, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device runs the file's graph, whose table has 2048 rows."""
+    onnxruntime_cpu = pytest.importorskip("blinkloop.runtime.backends.onnxruntime_cpu")
+    monkeypatch.setattr(onnxruntime_cpu.OnnxRuntimeCpuBackend, "for_cpu", False)
+    words = ("--threshold", 0.02, "--backend", "onnxruntime-cpu", "--json")
+    movie = noise(tmp_path)
+    said = good("fit", movie, "-m", model, "-o", tmp_path / "o.csv", *words)
     assert said.json["tables_full"] == 2
+    assert said.json["localizations"] == 2 * 2048
     assert "2 frames have more detections than the model's table" in said.err
 
 
