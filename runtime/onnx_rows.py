@@ -1,4 +1,4 @@
-"""A detection table as long as the fullest frame of a call needs, at most 15 rows more.
+"""A detection table as long as the fullest frame of a call needs, in steps of 16 rows.
 
 A graph writes a table of fixed length, thousands of rows: a few dozen are used in a
 small frame, and in a large and dense one they are too few, which leaves detections out.
@@ -6,6 +6,9 @@ How many there are is known before the table is made (`counts`), so its length m
 from there: nothing is left out, and nothing is sorted, computed or copied for rows that
 stay empty. The length differs from call to call, which engines and captured CUDA graphs
 cannot do, so these keep the table of the file. Measured in docs/speed.md.
+
+One row for four pixels is the limit (or the length in the file, if that is more):
+frames that the network cannot read, noise or saturated, must not take all memory.
 
 Design notes: finds the table by structure (`TopK` of padded scores whose positive ones
 are counted); knows neither cards nor files, and leaves a graph that looks different as
@@ -39,6 +42,7 @@ _COUNTS, _TABLE = "counts", "detections"
 _PREFIX = "rows/"
 _BLOCK = 16
 """Rows come by so many: OpenVINO prepares anew for every number it meets."""
+_PIXELS_PER_ROW = 4
 _SHAPE = (2, 1, 2)
 """Fields that lead to the shape of an output: type, tensor, shape."""
 _DIMENSION, _NAME_OF_DIMENSION = 1, 2
@@ -136,25 +140,40 @@ def _counted(graph: OnnxGraph) -> str:
 
 def _as_needed(table: _Table) -> tuple[list[bytes], list[Node]]:
     """Constants and nodes in place of the table's two."""
-    constants = {
-        "block": np.array([_BLOCK], np.int64),
-        "before": np.zeros(3, np.int64),
+    numbers = {
+        "one": [1],
+        "two": [2],
+        "block": [_BLOCK],
+        "pixels per row": [_PIXELS_PER_ROW],
+        "length": [table.length],
+        "before": [0, 0, 0],
     }
-    block, before = (_PREFIX + name for name in constants)
-    most, more, blocks, rows, behind = (
-        _PREFIX + name for name in ("most", "more", "blocks", "rows", "behind")
-    )
-    best, padded = table.best, table.padded
-    nodes = [
-        Node("ReduceMax", (_COUNTS,), (most,), {"keepdims": (1,)}),
-        Node("Add", (most, block), (more,), {}),
-        Node("Div", (more, block), (blocks,), {}),
-        Node("Mul", (blocks, block), (rows,), {}),
-        Node("Concat", (before, rows), (behind,), {"axis": (0,)}),
-        padded.reading(padded.inputs[0], behind),
-        best.reading(best.inputs[0], rows),
+    constants = [
+        initializer(_PREFIX + name, np.array(values, np.int64))
+        for name, values in numbers.items()
     ]
-    return [initializer(_PREFIX + n, value) for n, value in constants.items()], nodes
+    scores = table.padded.inputs[0]
+
+    def node(operator: str, name: str, *inputs: str, **whole: int) -> Node:
+        attributes = {key: (value,) for key, value in whole.items()}
+        own = (i if i in (_COUNTS, scores) else _PREFIX + i for i in inputs)
+        return Node(operator, tuple(own), (_PREFIX + name,), attributes)
+
+    nodes = [
+        node("ReduceMax", "most", _COUNTS, keepdims=1),
+        node("Add", "more", "most", "block"),
+        node("Div", "blocks", "more", "block"),
+        node("Mul", "wanted", "blocks", "block"),
+        node("Shape", "shape", scores),
+        node("Slice", "pixels", "shape", "one", "two"),
+        node("Div", "room", "pixels", "pixels per row"),
+        node("Max", "limit", "room", "length"),
+        node("Min", "rows", "wanted", "limit"),
+        node("Concat", "behind", "before", "rows", axis=0),
+        table.padded.reading(scores, _PREFIX + "behind"),
+        table.best.reading(table.best.inputs[0], _PREFIX + "rows"),
+    ]
+    return constants, nodes
 
 
 def _in_order(parts: Sequence[_Part]) -> list[bytes | memoryview] | None:

@@ -83,15 +83,15 @@ def run(content: bytes, scores: npt.NDArray[np.float32]) -> Any:
 
 
 @given(
-    frames=st.lists(
-        st.lists(st.floats(0, 1, width=32), min_size=20, max_size=20),
-        min_size=1,
-        max_size=4,
+    found=st.lists(
+        st.lists(st.floats(0, 1, width=32), max_size=40), min_size=1, max_size=4
     )
 )
 @settings(max_examples=40, deadline=None)
-def test_all_that_is_found_and_nothing_else(frames: list[list[float]]) -> None:
-    scores = np.array(frames, np.float32)
+def test_all_that_is_found_and_nothing_else(found: list[list[float]]) -> None:
+    scores = np.zeros((len(found), 250), np.float32)
+    for frame, values in zip(scores, found, strict=True):
+        frame[3 : 3 + len(values)] = values
     content, changed = rows_as_needed(table_graph())
     assert changed
     table, counts = run(content, scores)
@@ -108,13 +108,23 @@ def test_all_that_is_found_and_nothing_else(frames: list[list[float]]) -> None:
 
 
 def test_more_than_the_files_table_holds() -> None:
-    scores = np.linspace(0.1, 1, 40, dtype=np.float32)[None]
+    scores = np.zeros((1, 250), np.float32)
+    scores[0, :40] = np.linspace(0.1, 1, 40)
     (table, counts), (before, _) = (
         run(content, scores)
         for content in (rows_as_needed(table_graph())[0], table_graph())
     )
     assert (counts.tolist(), table.shape, before.shape) == ([40], (1, 48, 2), (1, 6, 2))
     np.testing.assert_array_equal(table[0, :40, 1], np.arange(40)[::-1])
+
+
+@pytest.mark.parametrize(("pixels", "rows"), [(20, 6), (24, 6), (28, 7), (400, 100)])
+def test_the_limit(pixels: int, rows: int) -> None:
+    """All pixels found: a row for four, or as many as the file's table has."""
+    scores = np.linspace(0.1, 1, pixels, dtype=np.float32)[None]
+    table, counts = run(rows_as_needed(table_graph())[0], scores)
+    assert (counts.tolist(), table.shape) == ([pixels], (1, rows, 2))
+    np.testing.assert_array_equal(table[0, :, 1], np.arange(pixels)[::-1][:rows])
 
 
 def unlike() -> dict[str, bytes]:
