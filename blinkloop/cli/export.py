@@ -49,7 +49,7 @@ _MIRRORS = {
 @click.option(
     "--max-detections",
     type=click.IntRange(1),
-    help="Most detections per frame on a GPU (a CPU has no limit); default 2048.",
+    help="Most detections per frame on a GPU; default 2048.",
 )
 @click.option(
     "--trained-on",
