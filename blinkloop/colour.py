@@ -56,13 +56,17 @@ def to_unit(
             f"display: quantile must be in (0, 1] and gamma positive, got {quantile} "
             f"and {gamma}"
         )
-    counts = np.asarray(picture, np.float64)
-    counts = np.maximum(np.where(np.isfinite(counts), counts, 0.0), 0.0)
+    # In place: a picture of a whole chip has a hundred million pixels.
+    counts = np.array(picture, np.float64)
+    counts[~np.isfinite(counts)] = 0.0
+    np.maximum(counts, 0.0, out=counts)
     lit = counts[counts > 0]
     if not lit.size:
         return counts
-    scaled = np.clip(counts / np.quantile(lit, quantile), 0.0, 1.0)
-    return np.asarray(scaled**gamma, np.float64)
+    counts /= np.quantile(lit, quantile)
+    np.minimum(counts, 1.0, out=counts)
+    counts **= gamma
+    return counts
 
 
 def to_rgb(
@@ -71,7 +75,8 @@ def to_rgb(
     """Counts (H, W) to a picture (H, W, 3) in the colour map; see `to_unit`."""
     colours = cubehelix()
     unit = to_unit(picture, quantile=quantile, gamma=gamma)
-    return colours[np.rint(unit * (len(colours) - 1)).astype(np.intp)]
+    unit *= len(colours) - 1
+    return colours[np.rint(unit, out=unit).astype(np.uint8)]
 
 
 def to_depth_rgb(

@@ -36,8 +36,10 @@ _REACH = 4.0
 """Half width of a drawn Gaussian in standard deviations; its sum is scaled to 1."""
 _CELLS_AT_ONCE, _LEAST_CELLS = 4_000_000, 500_000
 """Cells of the drawn Gaussians at once: as many as the picture has, within limits, as
-each time all of the picture is added to."""
+each time all of a small picture is added to."""
 _MAX_PIXELS = 2**28
+_USUAL_PIXEL_NM, _USUAL_PIXELS = 10.0, 2**27
+"""Of a picture whose pixel nobody chose; the second bounds the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ class Extent:
             (y_px - 0.5) * pixel_size_nm,
             (y_px + height_px - 0.5) * pixel_size_nm,
         )
+
+    def usual_pixel_nm(self) -> float:
+        """10 nm, or as much more as keeps the picture of a large field drawable."""
+        sides = (self.y_high_nm - self.y_low_nm, self.x_high_nm - self.x_low_nm)
+        least = math.sqrt(max(math.prod(sides), 0.0) / _USUAL_PIXELS)
+        return max(_USUAL_PIXEL_NM, 5.0 * math.ceil(least / 5.0))
 
     def shape(self, pixel_nm: float) -> tuple[int, int]:
         """(rows, columns) of the picture; the last ones may reach beyond the extent."""
@@ -172,7 +180,11 @@ def render_gaussian(
         along_y *= value[part][:, None]
         mass = along_y[:, :, None] * along_x[:, None, :]
         place = row[:, :, None] * columns + column[:, None, :]
-        picture += np.bincount(place.ravel(), mass.ravel(), minlength=picture.size)
+        if place.size < picture.size:
+            # Not all of a large picture for each of many parts.
+            np.add.at(picture, place.ravel(), mass.ravel())
+        else:
+            picture += np.bincount(place.ravel(), mass.ravel(), minlength=picture.size)
     return picture.reshape(rows, columns)
 
 

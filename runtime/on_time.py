@@ -14,8 +14,8 @@ Design notes
 ------------
 Knows detections, no densities and no laser. A frame costs its detections alone: a table
 holds, for every pixel of the image, in which of the last 64 frames something was found
-there or beside it (a bit each, shifted when it is looked at). Images of more pixels
-than the table share its places, which is one more chance that does not fall.
+there or beside it (a bit each, shifted when it is looked at). Of images beyond 1024 x
+1024 px several pixels share a place, which is one more chance that does not fall.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from blinkloop.runtime.records import Roi
 __all__ = ["OnTimeMeter", "effective_frames"]
 
 _LAGS = np.arange(1, 64, dtype=np.uint64)
-_PLACES = 2**16
-"""Of the table: 256 x 256 px."""
+_MOST_PLACES = 2**20
+"""Of the table: 1024 x 1024 px, 12 MB. A few pixels may share a place; sixteen of them
+are always found to hold something at 1 emitter per um^2, and nothing is learned."""
 _MOST_DETECTIONS = 200
 """So many of a frame are looked up; all of them are noted."""
 _SHORTEST, _LONGEST = 1.0, 60.0
@@ -69,8 +70,8 @@ class OnTimeMeter:
     """Mean on-time of the emitters, learned from detections."""
 
     def __init__(self) -> None:
-        self._bits = np.zeros(_PLACES, np.uint64)
-        self._noted = np.zeros(_PLACES, np.int32)
+        self._noted = np.zeros(0, np.int32)
+        self._make_places(1)
         self.reset()
 
     @property
@@ -103,6 +104,7 @@ class OnTimeMeter:
         """
         last = self._last
         if roi != self._roi or (last is not None and index <= last):
+            self._make_places(roi.width * roi.height)
             self.reset()
             self._roi, last, self._first = roi, None, index
         passed = 1 if last is None else index - last
@@ -125,6 +127,14 @@ class OnTimeMeter:
             self._tests *= 0.5
         return self._frames
 
+    def _make_places(self, pixels: int) -> None:
+        """One for every pixel, as far as there are; their number is a power of 2."""
+        places = min(1 << (pixels - 1).bit_length(), _MOST_PLACES)
+        if places != self._noted.size:
+            self._bits = np.zeros(places, np.uint64)
+            self._noted = np.zeros(places, np.int32)
+            self._last_place = places - 1
+
     def _history(self, index: int, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """(n,) bits: bit k is set when something was found there k frames ago."""
         age = index - self._first - self._noted[places]
@@ -134,7 +144,7 @@ class OnTimeMeter:
     def _count(self, index: int, places: npt.NDArray[np.int64]) -> None:
         """Which of them were there before."""
         places = places[spread_over(places.size, _MOST_DETECTIONS)]
-        bits = self._history(index, places & (_PLACES - 1))
+        bits = self._history(index, places & self._last_place)
         self._again += ((bits[:, None] >> _LAGS) & np.uint64(1)).sum(axis=0)
         self._tests += places.size * ((np.uint64(self._seen) >> _LAGS) & np.uint64(1))
 
@@ -142,7 +152,7 @@ class OnTimeMeter:
         """Something was found there, or beside it."""
         step = np.arange(-1, 2)
         around = (step[:, None] * width + step[None, :]).ravel()
-        near = ((places[:, None] + around) & (_PLACES - 1)).ravel()
+        near = ((places[:, None] + around) & self._last_place).ravel()
         # Pixels noted twice get the same bits twice.
         self._bits[near] = self._history(index, near) | np.uint64(1)
         self._noted[near] = index - self._first

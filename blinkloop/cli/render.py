@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,9 +40,7 @@ _WIDEST_PX = 2.0
 @click.option(
     "--pixel-nm",
     type=FiniteRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Pixel of the picture.",
+    help="Pixel of the picture; default: 10, more for a huge field.",
 )
 @click.option(
     "--method",
@@ -75,7 +73,7 @@ def command(
     frames: str | None,
     pixel_size_nm: float | None,
     out: Path,
-    pixel_nm: float,
+    pixel_nm: float | None,
     method: str,
     blur_nm: float | None,
     by_z: bool,
@@ -111,6 +109,9 @@ def command(
     size_nm, data = table.pixel_size_nm, table.data
     x_nm, y_nm = data["x_px"] * size_nm, data["y_px"] * size_nm
     extent = _field(table)
+    if pixel_nm is None:
+        # Coarser than the camera is no picture: a few lie far off, which is then said.
+        pixel_nm = min((extent or _around(x_nm, y_nm)).usual_pixel_nm(), size_nm)
     if method == "histogram":
         draw = functools.partial(render_histogram, x_nm, y_nm)
     else:
@@ -171,6 +172,19 @@ def _sigma_nm(table: Locs, blur_nm: float | None) -> npt.NDArray[np.float64]:
             "histogram"
         )
     return np.asarray(sigma_nm, np.float64)
+
+
+def _around(x_nm: npt.NDArray[Any], y_nm: npt.NDArray[Any]) -> Extent:
+    """From the lowest to the highest."""
+    import numpy as np
+
+    from blinkloop.render import Extent
+
+    known = np.isfinite(x_nm) & np.isfinite(y_nm)
+    if not known.any():
+        raise InputError("the table holds no position to draw")
+    x, y = x_nm[known], y_nm[known]
+    return Extent(float(x.min()), float(x.max()), float(y.min()), float(y.max()))
 
 
 def _field(table: Locs) -> Extent | None:

@@ -53,6 +53,16 @@ def test_render(table: Path, method: str) -> None:
     assert picture.min() == 0.0
 
 
+@pytest.mark.parametrize(("most", "pixel_nm"), [(10**6, 10), (10**4, 20), (10, 110)])
+def test_pixel_of_a_large_field(
+    table: Path, monkeypatch: pytest.MonkeyPatch, most: int, pixel_nm: float
+) -> None:
+    monkeypatch.setattr("blinkloop.render._USUAL_PIXELS", most)
+    done = invoke("render", table, "-o", table.with_name("a.png"), "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["pixel_nm"] == pixel_nm
+
+
 def test_render_some_frames_and_a_given_blur(table: Path) -> None:
     out = table.with_name("a.png")
     done = invoke(

@@ -88,9 +88,14 @@ def test_soon_known(seed: int) -> None:
     assert got == pytest.approx(10.0, rel=0.35)
 
 
-def test_images_larger_than_the_table() -> None:
-    roi = Roi(0, 0, 900, 700)
-    got = after(blinks(6.0, 400, 100, roi=roi), roi)
+@pytest.mark.parametrize(
+    ("width", "height", "per_frame", "frames"),
+    [(900, 700, 400, 100), (1024, 1000, 20000, 40), (3000, 1100, 15000, 40)],
+    ids=["sparse", "2 per um2", "larger than the table"],
+)
+def test_large_images(width: int, height: int, per_frame: int, frames: int) -> None:
+    roi = Roi(0, 0, width, height)
+    got = after(blinks(6.0, per_frame, frames, roi=roi), roi)
     assert got == pytest.approx(6.0, rel=0.15)
 
 

@@ -28,6 +28,16 @@ def test_extent_of_camera_pixels():
     assert Extent(0.0, 0.3, 0.0, 0.1 + 0.2).shape(0.1) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "pixel", "expected"),
+    [(97, 61, 100, 10), (1024, 1024, 108, 10), (2048, 2048, 108, 20), (9, 9, 0.1, 10)],
+)
+def test_a_whole_chip_can_be_drawn(width, height, pixel, expected):
+    field = Extent.of_camera(width, height, pixel)
+    assert field.usual_pixel_nm() == expected
+    assert np.prod(field.shape(field.usual_pixel_nm())) < 1.4e8
+
+
 def test_histogram_counts_where_they_lie():
     picture = render_histogram(
         [-50.0, 649.9, 100.0, 100.0, 650.0, np.nan],
