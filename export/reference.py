@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from blinkloop.schema import DETECTION_COLUMNS, ModelCard
 from blinkloop.training.detection import PHYSICAL_CHANNELS, physical_scale
-from blinkloop.training.network import TwoStageNetwork
+from blinkloop.training.network import TwoStageNetwork, grown
 
 __all__ = [
     "ExpectedDetections",
@@ -59,7 +58,7 @@ def reference_maps(
     multiple = card.architecture.size_multiple
     frames = torch.from_numpy(photons) - scaling.input_offset_photons
     frames = frames / scaling.input_scale_photons
-    frames = F.pad(frames, (0, -width % multiple, 0, -height % multiple))
+    frames = grown(frames[:, None], -height % multiple, -width % multiple)[:, 0]
     before = torch.cat([frames[:1], frames[:-1]])
     after = torch.cat([frames[1:], frames[-1:]])
     triples = torch.stack([before, frames, after], 1)

@@ -24,7 +24,7 @@ from blinkloop.training.detection import (
     physical_scale,
     table_of,
 )
-from blinkloop.training.network import TwoStageNetwork, places_in_cells
+from blinkloop.training.network import TwoStageNetwork, grown, places_in_cells
 
 __all__ = ["BLOCK_PX", "INPUT_NAMES", "OUTPUT_NAMES", "StreamingNetwork"]
 
@@ -113,8 +113,7 @@ class StreamingNetwork(nn.Module):
         below = features_in.shape[2] * stride - height
         right = features_in.shape[3] * stride - width
         scaled = self._scaled(frames, offset_adu, photons_per_adu)
-        padded = F.pad(scaled, (0, right, 0, below))
-        new = self.network.analyse(padded.unsqueeze(1))
+        new = self.network.analyse(grown(scaled.unsqueeze(1), below, right))
         context, features_out = self._windows(features_in, new, segment_start)
         cells = self.network.raw_cells(context)
         pixels = [h.spread(c) for h, c in zip(self.network.heads, cells, strict=True)]

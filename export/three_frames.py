@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blinkloop.optics import Camera
@@ -19,7 +18,7 @@ from blinkloop.training.detection import (
     detection_table,
     physical_scale,
 )
-from blinkloop.training.network import TwoStageNetwork
+from blinkloop.training.network import TwoStageNetwork, grown
 
 __all__ = ["ThreeFrames", "triples"]
 
@@ -58,7 +57,7 @@ class ThreeFrames(nn.Module):
         height, width = frames.shape[2], frames.shape[3]
         multiple = self.card.architecture.size_multiple
         scaled = self.scaled(frames)
-        scaled = F.pad(scaled, (0, -width % multiple, 0, -height % multiple))
+        scaled = grown(scaled, -height % multiple, -width % multiple)
         maps = self.network(scaled)[:, :, :height, :width] * self.scale
         p = maps[:, 0]
         scores = detection_scores(p, self.card.detection)

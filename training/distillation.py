@@ -36,7 +36,7 @@ from torch import Tensor
 from blinkloop.errors import InputError
 from blinkloop.schema import ModelCard
 from blinkloop.training.detection import physical_scale
-from blinkloop.training.network import MovieHeads, TwoStageNetwork
+from blinkloop.training.network import MovieHeads, TwoStageNetwork, grown
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.recipe_distillation import DistillationSettings
 from blinkloop.training.simulate import Batch
@@ -275,7 +275,7 @@ class Distillation:
         frames = scaled_frames(batch, self._scaling).to(self._device)
         height, width = frames.shape[2:]
         multiple = self._network.architecture.size_multiple
-        padded = F.pad(frames, (0, -width % multiple, 0, -height % multiple))
+        padded = grown(frames, -height % multiple, -width % multiple)
         maps = self._network.activate(*self._heads(padded))
         return maps[:, :, :height, :width] * self._units
 

@@ -29,6 +29,7 @@ __all__ = [
     "Heads",
     "MovieHeads",
     "TwoStageNetwork",
+    "grown",
     "places_in_cells",
 ]
 
@@ -293,3 +294,13 @@ class MovieHeads(nn.Module):
         triples = torch.cat([kept[:, :-2], kept[:, 1:-1], kept[:, 2:]], dim=2)
         triples = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         return self.network.raw_maps(triples)
+
+
+def grown(images: Tensor, below: int, right: int) -> Tensor:
+    """Images (N, C, H, W) with their last row and column repeated so often.
+
+    For sizes that are no multiple of the network's. With zeros there, an edge of a
+    field that no network was trained on, `universal-2d` found an emitter at the corner
+    in one of eight empty frames.
+    """
+    return functional.pad(images, (0, right, 0, below), mode="replicate")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import blinkloop
 from blinkloop.errors import DeviceError
 from blinkloop.runtime.backends import backend_table, create_backend, slices
 from blinkloop.runtime.backends.contract import STEP_OUTPUTS
@@ -18,11 +20,12 @@ from blinkloop.runtime.backends.onnxruntime_cuda import (
 )
 from blinkloop.runtime.benchmarking import agreement_problem
 from blinkloop.runtime.camera_maps import CameraMaps, make_camera_maps
-from blinkloop.runtime.model import ModelFile
+from blinkloop.runtime.model import ModelFile, read_model
 from blinkloop.runtime.protocols import Backend, BackendOutput
 from blinkloop.runtime.records import Frame
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'cpu'")
+BUNDLED = Path(blinkloop.__file__).parent / "models"
 AVAILABLE = {row.name for row in backend_table() if row.available}
 
 
@@ -257,6 +260,35 @@ def test_agrees_with_the_reference(
     )
     backend = backend_for(tiny_model)
     assert agreement_problem(backend, reference, card, frames_THW) == ""
+
+
+def test_odd_sizes_are_grown_by_their_edge(
+    backend_for: Maker, tiny_model: ModelFile, frames_THW: np.ndarray
+) -> None:
+    """Zeros beyond it would be the edge of a dark field."""
+    height, width = frames_THW.shape[1:]
+    multiple = tiny_model.card.architecture.size_multiple
+    grown = np.pad(
+        frames_THW, ((0, 0), (0, -height % multiple), (0, -width % multiple)), "edge"
+    )
+    assert grown.shape != frames_THW.shape
+    wanted = backend_for(tiny_model).maps(grown)[1:, :, :height, :width]
+    got = backend_for(tiny_model).maps(frames_THW)[1:]
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["universal-2d", "universal-2d-lite"])
+def test_nothing_is_found_at_the_corner_of_empty_frames(
+    backend_for: Maker, name: str
+) -> None:
+    """With zeros beyond it: 0.36 and 0.48 emitters a frame."""
+    model = read_model(BUNDLED / f"{name}.onnx")
+    maps = make_camera_maps(model.card.camera)
+    rng = np.random.default_rng(0)
+    photons = rng.poisson(20, (30, 33, 31)) + rng.normal(0, 1.5, (30, 33, 31))
+    frames = (photons / maps.photons_per_adu + maps.offset_adu).astype(np.float32)
+    output = backend_for(model).step(frames, segment_start=True)
+    assert output.count_mean[1:].mean() < 0.1
 
 
 def test_is_a_backend(backend_for: Maker, tiny_models: dict[str, ModelFile]) -> None:

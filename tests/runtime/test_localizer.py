@@ -157,7 +157,7 @@ def test_equals_the_three_frame_network_in_torch(
     photons = (adu - card.camera.baseline_adu) * card.camera.e_per_adu
     scaled = photons - card.scaling.input_offset_photons
     scaled /= card.scaling.input_scale_photons
-    padded = np.pad(scaled, ((0, 0), (0, 3), (0, 3)))  # 21 x 13 to 24 x 16
+    padded = np.pad(scaled, ((0, 0), (0, 3), (0, 3)), "edge")  # 21 x 13 to 24 x 16
     inputs = torch.from_numpy(padded[np.array(triples)].astype(np.float32))
     with torch.no_grad():
         maps = reference(inputs)[:, :, :13, :21]
