@@ -8,6 +8,7 @@ from bead_samples import Lobes, astigmatic, places, stack_of
 
 from blinkloop.errors import InputError
 from blinkloop.training.calibration.bead_finding import find_beads
+from blinkloop.training.calibration.bead_pairs import lobe_distance_px
 from blinkloop.training.calibration.bead_records import BeadSettings, BeadStack
 from blinkloop.training.calibration.bead_selection import look_at, select_beads
 
@@ -33,6 +34,45 @@ def test_every_bead_is_found_once(name):
     # A pixel is exact to half of itself; noise and lobes may move the maximum by 1 px.
     assert away.min(1).max() <= 1.5
     assert sorted(away.argmin(1)) == list(range(len(truth)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_lobes_that_stay_apart_are_one_bead(turned):
+    # A double helix over a sixth of its turn; uneven beads, two of them near a border.
+    psf = Lobes("helix", reach_px=8.0)
+    beads = [
+        (24.3, 20.8, 1.0),
+        (71.6, 30.2, 0.6),
+        (119.7, 24.4, 0.8),
+        (40.2, 78.9, 0.9),
+        (98.8, 82.3, 0.7),
+    ]
+    rng = np.random.default_rng(8)
+    stack = stack_of(psf, beads, rng, shape=(104, 142), slices=11, dz_nm=26)
+    stack = stack.astype(np.float64)
+    truth = np.array(beads)[:, :2]
+    if turned:
+        stack, truth = stack.transpose(0, 2, 1), truth[:, ::-1]
+    seen = find_beads(stack)
+    found = np.stack([seen.column, seen.row], 1)
+    assert len(found) == 5
+    away = np.abs(found[:, None] - truth).max(2)
+    assert away.min(1).max() <= 1.5
+    assert sorted(away.argmin(1)) == list(range(5))
+
+
+def test_grids_and_pairs_of_beads_are_no_lobes():
+    x, y = (part.ravel() for part in np.mgrid[20:200:17, 20:120:17])
+    bright = np.ones(x.shape)
+    assert lobe_distance_px(x, y, bright) == 0
+    # Two columns of a grid, whose rows are no farther apart than the columns.
+    assert lobe_distance_px(x[:12], y[:12], bright[:12]) == 0
+    # Pairs of any distance and direction; of one displacement, but uneven.
+    x, y = np.array([[20, 33, 90, 95, 150, 142], [20, 21, 30, 45, 22, 12]])
+    assert lobe_distance_px(x, y, np.ones(6)) == 0
+    x, y = np.array([[20, 33, 90, 103, 150, 163], [20, 21, 30, 31, 22, 23]])
+    assert lobe_distance_px(x, y, np.array([1, 0.3, 1, 0.9, 0.3, 1.0])) == 0
+    assert 13 <= lobe_distance_px(x, y, np.ones(6)) <= 13.1
 
 
 @pytest.mark.parametrize("level", [0.5, 20.0, 5000.0])

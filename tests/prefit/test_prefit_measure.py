@@ -110,6 +110,16 @@ def test_on_time_where_a_wide_psf_merges_neighbours():
     np.testing.assert_allclose(found.on_time.value, dense.on_time, rtol=0.1)
 
 
+@pytest.mark.parametrize("sigma_px", [1.3, 2.6])
+def test_a_psf_of_another_microscope_is_noticed(sigma_px):
+    adu, true = movie(row(name="x", flux=5000.0), 150, np.random.default_rng(2))
+    shape = GaussianPsfSettings(sigma0_px=sigma_px, astigmatism_nm=0)
+    found = measure([adu], SCMOS, psf=GaussianPsf(shape))
+    said = [line for line in found.warnings if "look like the PSF given" in line]
+    assert len(said) == (sigma_px > 2)
+    assert measure([adu], SCMOS, psf=true).warnings == ()
+
+
 def test_wrong_camera_facts_are_noticed():
     adu, _ = movie(row(name="x"), 120, np.random.default_rng(1), size=(64, 90))
     twice = CAMERAS["scmos"].model_copy(update={"e_per_adu": 2.0})

@@ -3,7 +3,8 @@
 The mean over z holds all light of a bead near its centre: a spot, a cross, a ring. It
 is seen through Laplacians of Gaussians of growing width (scale space, Lindeberg 1998,
 doi:10.1023/A:1008045108935); the width with the strongest response is the size of the
-PSF in this stack, and the maxima at that width are the beads.
+PSF in this stack, and the maxima at that width are the beads. Lobes that stay apart
+over the whole stack are seen through a filter that holds both.
 
 Design notes: knows nothing of z, of the PSF or of other stacks. Which beads can be used
 is decided by `bead_selection`.
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop import extras
+from blinkloop.training.calibration.bead_pairs import lobe_distance_px
 
 __all__ = [
     "Sighting",
@@ -38,6 +40,8 @@ _PARTS, _STATIC = 6, 0.85
 _SAMPLES = 2_000_000
 _SATELLITE_SCALES = 3.0
 _SATELLITE_RESPONSE = 0.4
+_HOLDS_BOTH = 0.67
+"""Two spots at distance d are one maximum from a scale of 0.63 d on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,8 +128,13 @@ def find_beads(
         Size of the PSF (SD of the Gaussian); None: found.
     """
     seen = _find(photons_ZHW, scale_px, moving=False)
-    if len(seen) and _is_static(photons_ZHW, seen):
-        return _find(photons_ZHW, scale_px, moving=True)
+    moving = bool(len(seen)) and _is_static(photons_ZHW, seen)
+    if moving:
+        seen = _find(photons_ZHW, scale_px, moving=True)
+    apart = lobe_distance_px(seen.column, seen.row, seen.response)
+    if scale_px is None and apart > 0:
+        both = _find(photons_ZHW, _HOLDS_BOTH * apart, moving=moving)
+        return both if len(both) else seen
     return seen
 
 

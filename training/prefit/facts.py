@@ -42,6 +42,9 @@ movie's own median: no PSF is perfect."""
 _MEMORY = 5.0
 """On-times, and a frame each, after which no emitter is seen any more."""
 
+_UNLIKE = 0.25
+"""Share of a spot's light, squared, that the PSF does not explain: half of it."""
+
 _TOGETHER = 0.3
 """Spots that come with others of the same frame are lobes from here on."""
 
@@ -92,6 +95,8 @@ def facts(
             f"{beads} spot{'s shine' if beads > 1 else ' shines'} in nearly all frames "
             f"(beads, or dirt) and {'were' if beads > 1 else 'was'} left out"
         )
+    if width is None and noise_ratio <= NOISE_RATIOS[1]:
+        _another_psf(runs, fits, finder, warnings)
     time = _on_time(parts, warnings)
     flux, flux_error = _flux(parts, time, warnings)
     mean = float(flux.mean())
@@ -170,6 +175,34 @@ def most_misfit(fits: Fits, lone: Flags) -> float:
     spread = 1.4826 * float(np.median(middle - misfit[misfit <= middle]))
     noise = math.sqrt(2 / float(fits.pixels.max()))
     return max(1 + _MISFIT * noise, middle + 3 * spread)
+
+
+def _another_psf(
+    runs: list[Run], fits: list[Fits], finder: Finder, warnings: list[str]
+) -> None:
+    """Warn when what a given PSF leaves of a spot is not small against the spot.
+
+    Chi-square above that of noise is the squared error of the model over the variance;
+    photons over their error, squared, is the spot itself in that unit. Of lone spots
+    the lower quartile counts: others may be pairs.
+    """
+    together = Fits.join(fits)
+    kept = ~np.concatenate([run.standing for run in runs])
+    kept &= np.concatenate([run.candidates.alone(finder.isolation_px) for run in runs])
+    kept &= np.isfinite(together.photons_sigma)
+    if not kept.any():
+        return
+    pixels = np.maximum(together.pixels[kept] - 5, 1)
+    excess = float(np.quantile(together.pearson[kept] / pixels, 0.25)) - 1
+    spot = (together.photons / together.photons_sigma)[kept] ** 2
+    unlike = excess / float(np.median(spot / pixels))
+    if excess > _MISFIT * math.sqrt(2 / float(pixels.max())) and unlike > _UNLIKE:
+        warnings.append(
+            f"the spots do not look like the PSF given: it leaves "
+            f"{100 * math.sqrt(min(unlike, 1.0)):.0f} % of their light (RMS) "
+            f"unexplained, so every number is doubtful; is --psf of this microscope "
+            f"and depth, and turned as the movie is?"
+        )
 
 
 def _on_time(parts: list[_Fitted], warnings: list[str]) -> Range:
