@@ -157,7 +157,9 @@ def test_teachers_maps_are_its_own_in_physical_units() -> None:
     ours = torch.tensor(physical_scale(recipe.scaling()))[:, None, None]
     network = TwoStageNetwork(teacher.card.architecture).eval()
     network.load_state_dict(teacher.weights)
-    frames = torch.nn.functional.pad(scaled_frames(batch, UNITS), (0, 12, 0, 12))
+    frames = torch.nn.functional.pad(
+        scaled_frames(batch, UNITS), (0, 12, 0, 12), mode="replicate"
+    )
     triples = frames.unfold(1, 3, 1).permute(0, 1, 4, 2, 3).flatten(0, 1)
     with torch.inference_mode():
         expected = network(triples.contiguous())[:, :, :20, :20]
