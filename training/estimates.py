@@ -21,7 +21,7 @@ from blinkloop.optics.efficient import (
     parameters_of,
 )
 from blinkloop.optics.scene import Psf, Scene
-from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
+from blinkloop.optics.varied import VariedCamera, VariedPsf
 from blinkloop.training.recipe import Recipe
 
 __all__ = ["estimates_of", "in_field"]
@@ -39,7 +39,7 @@ def in_field(
 
 def estimates_of(
     recipe: Recipe,
-    psf: Psf | VariedGaussianPsf,
+    psf: Psf | VariedPsf,
     camera: Camera | VariedCamera,
     scene: Scene,
     frames: Any,
@@ -66,7 +66,7 @@ def estimates_of(
     # A saturated pixel says nothing.
     variance[saturated] = float("inf")
     former: Differentiable
-    if isinstance(psf, VariedGaussianPsf):
+    if isinstance(psf, VariedPsf):
         former = psf.for_emitters(rows["frame"][chosen])
     else:
         former = psf

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from blinkloop.errors import InputError
 from blinkloop.optics import Camera, GaussianPsf
+from blinkloop.optics.mixed import MixedPsf
 from blinkloop.optics.scene import Psf
 from blinkloop.optics.sensor import SensorMaps, read_sensor_maps
-from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
+from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf, VariedPsf
 from blinkloop.psf_file import file_sha256, load_psf
 from blinkloop.schema import (
     GaussianPsfSettings,
@@ -24,6 +25,7 @@ from blinkloop.schema import (
     SplinePsfSettings,
     VariedGaussianPsfSettings,
 )
+from blinkloop.training.objectives import make_objectives
 from blinkloop.training.recipe import Recipe
 
 __all__ = [
@@ -57,7 +59,7 @@ def psf_of(
     movies: int,
     n_frames: int,
     folder: Path,
-) -> Psf | VariedGaussianPsf:
+) -> Psf | VariedPsf:
     """The PSF of a recipe; a range is drawn movie by movie."""
     if isinstance(settings, VariedGaussianPsfSettings):
         return draw_psf(settings, rng, movies, n_frames)
@@ -77,19 +79,28 @@ def draw_psf(
     rng: np.random.Generator,
     movies: int,
     n_frames: int,
-) -> VariedGaussianPsf:
-    """One PSF per movie: width log-uniform, the others uniform, a of either sign."""
+) -> VariedGaussianPsf | MixedPsf:
+    """One PSF per movie: width log-uniform, the others uniform, a of either sign.
+
+    With `objectives` some of the movies have one of these instead.
+    """
     low, high = np.log(settings.sigma0_px)
     sigma0 = np.exp(rng.uniform(low, high, movies))
     shift = rng.uniform(*settings.astigmatism_nm, movies)
     shift *= rng.choice([-1.0, 1.0], movies)
     shift[rng.random(movies) < settings.symmetric_fraction] = 0.0
     depth = rng.uniform(*settings.depth_nm, movies)
-    return VariedGaussianPsf(
+    gaussians = VariedGaussianPsf(
         np.repeat(sigma0, n_frames),
         np.repeat(shift, n_frames),
         np.repeat(depth, n_frames),
     )
+    if settings.objectives is None:
+        return gaussians
+    objectives = make_objectives(settings)
+    which = rng.integers(len(objectives), size=movies)
+    which[rng.random(movies) >= settings.objectives.fraction] = -1
+    return MixedPsf(gaussians, objectives, np.repeat(which, n_frames))
 
 
 def camera_of(
@@ -169,12 +180,22 @@ def draw_camera(
     )
 
 
-def footprint_px(psf: Psf | VariedGaussianPsf, movies: int) -> Floats:
+def footprint_px(psf: Psf | VariedPsf, movies: int) -> Floats:
     """(S,) pixels an emitter in focus is spread over: 1 / sum(PSF^2)."""
+    if isinstance(psf, MixedPsf):
+        area = footprint_px(psf.gaussians, movies)
+        which = psf.which.reshape(movies, -1)[:, 0]
+        for number in np.unique(which[which >= 0]).tolist():
+            area[which == number] = _footprint_px(psf.splines[number])
+        return area
     if isinstance(psf, VariedGaussianPsf):
         sigma: Floats = psf.sigma0_px.reshape(movies, -1)[:, 0]
         return 4.0 * np.pi * sigma**2
+    return np.full(movies, _footprint_px(psf))
+
+
+def _footprint_px(psf: Psf | VariedPsf) -> float:
     size, zero = 65, np.zeros(1, np.float32)
     middle = zero + size // 2
     image = psf.render(middle, middle, zero, zero + 1, np.zeros(1, int), 1, size, size)
-    return np.full(movies, 1.0 / float((image**2).sum()))
+    return 1.0 / float((image**2).sum())

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from blinkloop.optics._namespace import Array
 from blinkloop.optics.camera import Camera
 from blinkloop.optics.gaussian import render_gaussians
-from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
+from blinkloop.optics.varied import VariedCamera, VariedPsf
 
 __all__ = ["BLOB_DTYPE", "Exposure", "Light", "expose"]
 
@@ -141,7 +141,7 @@ def expose(
         if kept is not None:
             kept[first:last] = lit.cpu().numpy() if on_torch else lit
         formed, noisy = psf, camera
-        if isinstance(psf, VariedGaussianPsf):
+        if isinstance(psf, VariedPsf):
             formed = psf.for_frames(first, last)
         if isinstance(camera, VariedCamera):
             noisy = camera.for_frames(first, last)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from blinkloop.optics._namespace import Array
 from blinkloop.optics.gaussian import GaussianPsf
+from blinkloop.optics.mixed import MixedPsf
 from blinkloop.optics.varied import VariedGaussianPsf
 
 __all__ = ["reach_px"]
@@ -26,7 +27,7 @@ def reach_px(
     ----------
     psf
         A Gaussian: 3.5 SDs of its widest spot within the range of z. A spline: half its
-        window. Anything else: 10.
+        window. A mixture: that of each movie. Anything else: 10.
     z_range_nm
         Where emitters lie.
     movies
@@ -34,6 +35,12 @@ def reach_px(
     """
     ends = np.array(z_range_nm, np.float64)
     widest: npt.NDArray[np.float64]
+    if isinstance(psf, MixedPsf):
+        reach = reach_px(psf.gaussians, z_range_nm, movies)
+        which = psf.which.reshape(movies, -1)[:, 0]
+        for movie in np.flatnonzero(which >= 0):
+            reach[movie] = reach_px(psf.splines[which[movie]], z_range_nm, 1)[0]
+        return reach
     if isinstance(psf, VariedGaussianPsf):
         frames = np.arange(len(psf.sigma0_px)).reshape(movies, -1)[:, 0]
         # Both widths grow with the distance from their focus: widest at an end.

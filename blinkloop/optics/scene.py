@@ -24,7 +24,7 @@ from blinkloop.optics.efficient import Differentiable
 from blinkloop.optics.exposure import BLOB_DTYPE, Light, expose
 from blinkloop.optics.reach import reach_px
 from blinkloop.optics.spacing import apart
-from blinkloop.optics.varied import VariedCamera, VariedGaussianPsf
+from blinkloop.optics.varied import VariedCamera, VariedPsf
 from blinkloop.schema import EMITTER_DTYPE
 
 __all__ = ["Psf", "Scene", "SceneSettings", "simulate_scene"]
@@ -136,7 +136,7 @@ class Scene:
 
 def simulate_scene(
     rng: np.random.Generator,
-    psf: Psf | VariedGaussianPsf,
+    psf: Psf | VariedPsf,
     camera: Camera | VariedCamera,
     settings: SceneSettings,
     *,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from blinkloop.optics._namespace import Array, array_namespace, full_like_dtype
 from blinkloop.optics.camera import draw_gamma, draw_normal, draw_poisson
@@ -24,7 +24,34 @@ from blinkloop.optics.gaussian import (
     window_corner,
 )
 
-__all__ = ["EmitterGaussians", "VariedCamera", "VariedGaussianPsf"]
+__all__ = ["EmitterGaussians", "VariedCamera", "VariedGaussianPsf", "VariedPsf"]
+
+
+@runtime_checkable
+class VariedPsf(Protocol):
+    """An image former with a PSF of its own for every frame."""
+
+    def for_frames(self, first: int, last: int) -> VariedPsf:
+        """Those of frames first .. last - 1, counted from 0."""
+        ...
+
+    def for_emitters(self, frame: Array) -> Any:
+        """The PSF that each emitter (E,) has in its frame: `Differentiable`."""
+        ...
+
+    def render(
+        self,
+        x_px: Array,
+        y_px: Array,
+        z_nm: Array,
+        photons: Array,
+        frame: Array,
+        n_frames: int,
+        height: int,
+        width: int,
+    ) -> Array:
+        """(n_frames, height, width) expected photons, as `GaussianPsf.render`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

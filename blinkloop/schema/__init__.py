@@ -22,6 +22,7 @@ from blinkloop.schema.precision import (
 )
 from blinkloop.schema.psf import (
     GaussianPsfSettings,
+    ObjectiveSettings,
     PsfSettings,
     SplinePsfSettings,
     VariedGaussianPsfSettings,
@@ -48,6 +49,7 @@ __all__ = [
     "LocalizationTable",
     "LossLimits",
     "ModelCard",
+    "ObjectiveSettings",
     "Precision",
     "PrecisionLoss",
     "PrecisionName",

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "GaussianPsfSettings",
+    "ObjectiveSettings",
     "PsfSettings",
     "SplinePsfSettings",
     "VariedGaussianPsfSettings",
@@ -46,6 +47,57 @@ class SplinePsfSettings(BaseModel):
     z_range_nm: tuple[float, float] = Field(description="Calibrated range of z, nm.")
 
 
+class ObjectiveSettings(BaseModel):
+    """Objectives with aberrations, for movies whose PSF is no Gaussian.
+
+    Vectorial pupils (`blinkloop.optics.pupil`); their spots are as wide as those of the
+    Gaussians beside them. `count` of them are made once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fraction: float = Field(
+        0.5, ge=0, le=1, description="Share of movies with such a PSF."
+    )
+    count: int = Field(48, ge=1, description="How many different ones.")
+    seed: int = Field(0, ge=0, description="Of their random numbers.")
+    numerical_aperture: tuple[float, float] = Field(
+        (1.0, 1.49), description="Numerical aperture in oil, n = 1.518."
+    )
+    wavelength_nm: tuple[float, float] = Field(
+        (520.0, 720.0), description="Wavelength in vacuum, nm."
+    )
+    aberration_waves: tuple[float, float] = Field(
+        (0.0, 0.12),
+        description="RMS of Zernike terms 5 to 11 together, waves.",
+    )
+    astigmatism_waves: tuple[float, float] = Field(
+        (0.05, 0.2),
+        description="More astigmatism, waves, in the movies that are to have some.",
+    )
+    focus_nm: tuple[float, float] = Field(
+        (-200.0, 200.0), description="Where their focus is, nm."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ObjectiveSettings:
+        for name in (
+            "numerical_aperture",
+            "wavelength_nm",
+            "aberration_waves",
+            "astigmatism_waves",
+            "focus_nm",
+        ):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"{name} must be (low, high), not ({low}, {high})")
+        if not 0 < self.numerical_aperture[0] <= self.numerical_aperture[1] < 1.518:
+            raise ValueError("numerical_aperture must lie between 0 and 1.518 (oil)")
+        if self.wavelength_nm[0] <= 0:
+            raise ValueError("wavelength_nm must be above 0")
+        return self
+
+
 class VariedGaussianPsfSettings(BaseModel):
     """A range of Gaussian PSFs: every simulated movie draws one of its own.
 
@@ -74,6 +126,9 @@ class VariedGaussianPsfSettings(BaseModel):
     )
     z_range_nm: tuple[float, float] = Field(
         (0.0, 0.0), description="Always (0, 0): the network gives no z."
+    )
+    objectives: ObjectiveSettings | None = Field(
+        None, description="Share the movies with PSFs that are no Gaussians."
     )
 
     @model_validator(mode="after")
