@@ -24,7 +24,6 @@ _VENDORS: tuple[_Row, ...] = (
         f"Andor Solis or {_FIJI}",
     ),
     ("an old version of Nikon .nd2", (), (".nd2",), f"NIS-Elements or {_FIJI}"),
-    ("Hamamatsu .dcimg", (b"DCIMG",), (".dcimg",), "HCImage (export as TIFF)"),
     ("Leica .lif", (b"p\0\0\0",), (".lif",), f"LAS X or {_FIJI}"),
     ("Olympus", (), (".oir", ".oib", ".vsi"), f"its program or {_FIJI}"),
     ("Imaris .ims", (), (".ims",), _FIJI),

@@ -15,6 +15,7 @@ from blinkloop.errors import InputError
 from blinkloop.integrations.movies.arrays import is_npy, is_zarr, open_npy, open_zarr
 from blinkloop.integrations.movies.czi import CziMovie, is_czi
 from blinkloop.integrations.movies.dax import DaxMovie, is_dax
+from blinkloop.integrations.movies.dcimg import DcimgMovie, is_dcimg
 from blinkloop.integrations.movies.fits import FitsMovie, is_fits
 from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
 from blinkloop.integrations.movies.folder_names import name_pattern
@@ -41,14 +42,14 @@ __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 _KNOWN = (
     "a TIFF file (also BigTIFF, OME, ImageJ), a folder of single-page TIFF files, "
     "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, an "
-    "Andor .sif, a Nikon .nd2, a Zeiss .czi, a Princeton .spe, FITS, a NumPy .npy or a "
-    "Zarr folder"
+    "Andor .sif, a Hamamatsu .dcimg, a Nikon .nd2, a Zeiss .czi, a Princeton .spe, "
+    "FITS, a NumPy .npy or a Zarr folder"
 )
 
 
 _ENDINGS = (
     *(".raw", ".npy", ".dax", ".h5", ".hdf5", ".stk", ".lsm", ".btf"),
-    *(".sif", ".nd2", ".czi", ".spe", ".fits"),
+    *(".sif", ".nd2", ".czi", ".spe", ".fits", ".dcimg"),
 )
 """Of files that are movies and do not end as TIFF files do, though some are."""
 
@@ -98,6 +99,7 @@ MOVIE_READERS = (
     MovieReader("Nikon NIS-Elements", is_nd2, Nd2Movie),
     MovieReader("Zeiss ZEN", is_czi, CziMovie),
     MovieReader("Princeton Instruments", is_spe, SpeMovie),
+    MovieReader("Hamamatsu DCIMG", is_dcimg, DcimgMovie),
     MovieReader("FITS", is_fits, FitsMovie),
 )
 
