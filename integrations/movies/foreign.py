@@ -17,12 +17,6 @@ _Row = tuple[str, tuple[bytes, ...], tuple[str, ...], str]
 
 _FIJI = "Fiji (File > Import > Bio-Formats, then File > Save As > Tiff)"
 _VENDORS: tuple[_Row, ...] = (
-    (
-        "Andor .sifx (spooled)",
-        (),
-        (".sifx",),
-        f"Andor Solis or {_FIJI}",
-    ),
     ("an old version of Nikon .nd2", (), (".nd2",), f"NIS-Elements or {_FIJI}"),
     ("Leica .lif", (b"p\0\0\0",), (".lif",), f"LAS X or {_FIJI}"),
     ("Olympus", (), (".oir", ".oib", ".vsi"), f"its program or {_FIJI}"),

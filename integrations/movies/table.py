@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blinkloop.errors import InputError
+from blinkloop.integrations.movies.andor_spool import (
+    SpoolMovie,
+    is_spool_folder,
+    is_spooled,
+    open_spooled,
+)
 from blinkloop.integrations.movies.arrays import is_npy, is_zarr, open_npy, open_zarr
 from blinkloop.integrations.movies.czi import CziMovie, is_czi
 from blinkloop.integrations.movies.dax import DaxMovie, is_dax
@@ -42,8 +48,8 @@ __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 _KNOWN = (
     "a TIFF file (also BigTIFF, OME, ImageJ), a folder of single-page TIFF files, "
     "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, an "
-    "Andor .sif, a Hamamatsu .dcimg, a Nikon .nd2, a Zeiss .czi, a Princeton .spe, "
-    "FITS, a NumPy .npy or a Zarr folder"
+    "Andor .sif or spooled folder, a Hamamatsu .dcimg, a Nikon .nd2, a Zeiss .czi, a "
+    "Princeton .spe, FITS, a NumPy .npy or a Zarr folder"
 )
 
 
@@ -96,6 +102,7 @@ MOVIE_READERS = (
     MovieReader("DAX", is_dax, DaxMovie),
     MovieReader("HDF5", is_hdf5, open_hdf5),
     MovieReader("Andor Solis", is_sif, SifMovie),
+    MovieReader("Andor Solis, spooled", is_spooled, open_spooled),
     MovieReader("Nikon NIS-Elements", is_nd2, Nd2Movie),
     MovieReader("Zeiss ZEN", is_czi, CziMovie),
     MovieReader("Princeton Instruments", is_spe, SpeMovie),
@@ -170,7 +177,7 @@ def find_movies(path: str | Path) -> list[Path]:
         When there is nothing to read.
     """
     path = Path(path)
-    if not path.is_dir() or is_zarr(path) or ndtiff_folder(path):
+    if not path.is_dir() or _is_movie_folder(path):
         return [path]
     files = tiff_files(path)
     if files and not _are_movies(files):
@@ -179,7 +186,7 @@ def find_movies(path: str | Path) -> list[Path]:
         item
         for item in path.iterdir()
         if (item.is_file() and item.suffix.lower() in _ENDINGS)
-        or (item.is_dir() and (is_zarr(item) or ndtiff_folder(item)))
+        or (item.is_dir() and _is_movie_folder(item))
     ]
     found = _firsts(files) + sorted(others)
     if not found:
@@ -187,11 +194,18 @@ def find_movies(path: str | Path) -> list[Path]:
     return found
 
 
+def _is_movie_folder(path: Path) -> bool:
+    """Whether a folder is a movie by what lies in it, folders of TIFF files aside."""
+    return bool(is_zarr(path) or ndtiff_folder(path) or is_spool_folder(path))
+
+
 def _open_folder(path: Path) -> Movie:
     if is_zarr(path):
         return RawMovie(path) if is_raw_store(path) else open_zarr(path)
     if (folder := ndtiff_folder(path)) is not None:
         return NdTiffMovie(folder)
+    if is_spool_folder(path):
+        return SpoolMovie(path)
     files = tiff_files(path)
     if not files:
         what = "is empty" if not any(path.iterdir()) else "holds no TIFF file"
