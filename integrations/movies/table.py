@@ -27,6 +27,7 @@ from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
 from blinkloop.integrations.movies.folder_names import name_pattern
 from blinkloop.integrations.movies.foreign import foreign_kind
 from blinkloop.integrations.movies.hdf5 import inside_hdf5, is_hdf5, open_hdf5
+from blinkloop.integrations.movies.lif import LifMovie, is_lif
 from blinkloop.integrations.movies.movie import Movie
 from blinkloop.integrations.movies.ndtiff import (
     NdTiffMovie,
@@ -48,14 +49,14 @@ __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 _KNOWN = (
     "a TIFF file (also BigTIFF, OME, ImageJ), a folder of single-page TIFF files, "
     "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, an "
-    "Andor .sif or spooled folder, a Hamamatsu .dcimg, a Nikon .nd2, a Zeiss .czi, a "
-    "Princeton .spe, FITS, a NumPy .npy or a Zarr folder"
+    "Andor .sif or spooled folder, a Hamamatsu .dcimg, a Leica .lif, a Nikon .nd2, a "
+    "Zeiss .czi, a Princeton .spe, FITS, a NumPy .npy or a Zarr folder"
 )
 
 
 _ENDINGS = (
     *(".raw", ".npy", ".dax", ".h5", ".hdf5", ".stk", ".lsm", ".btf"),
-    *(".sif", ".nd2", ".czi", ".spe", ".fits", ".dcimg"),
+    *(".sif", ".nd2", ".czi", ".spe", ".fits", ".dcimg", ".lif"),
 )
 """Of files that are movies and do not end as TIFF files do, though some are."""
 
@@ -104,6 +105,7 @@ MOVIE_READERS = (
     MovieReader("Andor Solis", is_sif, SifMovie),
     MovieReader("Andor Solis, spooled", is_spooled, open_spooled),
     MovieReader("Nikon NIS-Elements", is_nd2, Nd2Movie),
+    MovieReader("Leica LAS X", is_lif, LifMovie),
     MovieReader("Zeiss ZEN", is_czi, CziMovie),
     MovieReader("Princeton Instruments", is_spe, SpeMovie),
     MovieReader("Hamamatsu DCIMG", is_dcimg, DcimgMovie),
@@ -158,11 +160,14 @@ def open_movie(path: str | Path) -> Movie:
 
 def _open_within(path: Path, file: Path, dataset: str) -> Movie:
     with file.open("rb") as opened:
-        if not is_hdf5(file, opened.read(16)):
-            raise InputError(
-                f"{path}: no such file or folder ({file.name} is a file, and no HDF5); "
-                f"check the path of the movie"
-            )
+        head = opened.read(16)
+    if is_lif(file, head):
+        return LifMovie(file, dataset)
+    if not is_hdf5(file, head):
+        raise InputError(
+            f"{path}: no such file or folder ({file.name} is a file, and neither HDF5 "
+            f"nor .lif); check the path of the movie"
+        )
     return open_hdf5(file, dataset)
 
 
