@@ -113,7 +113,8 @@ class LifMovie(MovieBase):
         long = next((axes[k] for k in (_T, _Z) if _long(axes, k)), None)
         count = 1 if long is None else long["NumberOfElements"]
         self._along_z = _long(axes, _Z)
-        self._found = _facts(about, axes)
+        self._found = _facts(about)
+        self.z_step_nm = _step_nm(about, _Z) if self._along_z else None
         self._times_s = [] if self._along_z else _times_s(about)
         if len(self._times_s) != count:
             self._times_s = []
@@ -293,15 +294,21 @@ def _times_s(about: ET.Element) -> list[float]:
     return [1e-7 * (tick - ticks[0]) for tick in ticks]
 
 
-def _facts(about: ET.Element, axes: dict[int, dict[str, int]]) -> dict[str, Any]:
+def _step_nm(about: ET.Element, kind: int) -> float | None:
+    """From one pixel or plane to the next; the length ends at the last one's centre."""
+    axis = about.find(f"{_AXIS}[@DimID='{kind}']")
+    if axis is None or axis.get("Unit") != "m":
+        return None
+    steps = max(int(axis.attrib["NumberOfElements"]) - 1, 1)
+    step_nm = 1e9 * abs(_number(axis, "Length")) / steps
+    return step_nm if 0 < step_nm < float("inf") else None
+
+
+def _facts(about: ET.Element) -> dict[str, Any]:
     """Pixel size, exposure time and bits, where they are told without doubt."""
     found: dict[str, Any] = {}
-    columns = about.find(f"{_AXIS}[@DimID='{_X}']")
-    # From the centre of the first pixel to that of the last.
-    steps = max(axes[_X]["NumberOfElements"] - 1, 1)
-    size_nm = 1e9 * abs(_number(columns, "Length")) / steps
-    unit = "" if columns is None else columns.get("Unit")
-    if unit == "m" and 0 < size_nm < float("inf"):
+    size_nm = _step_nm(about, _X)
+    if size_nm is not None:
         found["pixel_size_nm"] = size_nm
     exposures_ms = {_exposure_ms(c) for c in about.iter("WideFieldChannelInfo")}
     if len(exposures_ms) == 1 and 0 < (exposure_ms := exposures_ms.pop()) < 1e9:

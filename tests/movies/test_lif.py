@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from blinkloop.cli._bead_stacks import read_stacks
+from blinkloop.cli._options import CameraFlags
 from blinkloop.errors import InputError
 from blinkloop.integrations.movies import (
     MovieDamagedError,
@@ -154,10 +156,24 @@ def test_the_series_in_time_is_taken(tmp_path: Path) -> None:
     with open_movie(path / "beads") as movie:
         np.testing.assert_array_equal(movie.read(0, 5), counts(5, 7, 13))
         assert "planes along z are read as frames" in movie.notes()[0]
+        assert movie.z_step_nm == pytest.approx(100)  # type: ignore[attr-defined]
     with open_movie(path / "snapshot") as movie:
         assert movie.n_frames == 1
         # It is known again by the file, whichever series of it is read.
         assert movie_identity(path / "snapshot", movie)["files"] == 1
+
+
+def test_calibrate_knows_the_step(tmp_path: Path) -> None:
+    path = tmp_path / "m.lif"
+    frames = counts(6, 17, 23)
+    write_lif(path, series("beads", frames, "ZYX"), series("GSD", frames))
+    read = read_stacks([path / "beads"], dz_nm=None, flags=CameraFlags(None, {}))
+    assert read.dz_nm == pytest.approx(100)
+    assert read.pixel_size_nm == pytest.approx(100)
+    (stack,) = read.stacks
+    np.testing.assert_array_equal(stack.pixels, frames)
+    with pytest.raises(InputError, match="z step is not known"):
+        read_stacks([path], dz_nm=None, flags=CameraFlags(None, {}))  # the movie
 
 
 def test_several_series_are_asked_for(tmp_path: Path) -> None:
