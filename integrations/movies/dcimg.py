@@ -8,6 +8,7 @@ and more), frames (36), start of the session (40). From the start of the session
 | frames, bytes of a pixel, columns | 32, 36, 44 | 60, 64, 72 |
 | rows, bytes of a row, of a frame | 52, 48, 56 | 76, 80, 84 |
 | start of the pixels, bytes behind every frame | 68, - | 96 (uint64), 124 |
+| bytes from one frame to the next | - | 116 |
 | end of the pixels (uint64) | 72 | - |
 | columns on the chip from, many, rows likewise (uint16) | - | 712 |
 
@@ -330,6 +331,8 @@ def _read_session(about: bytes, version: int, start: int) -> _Layout:
             binned=(1, 1),
         )
     height, width = number(76), number(72)
+    # Either may be 0: PYME goes by the one, dcimg by the other.
+    behind = number(124) or max(number(116) - number(84), 0)
     x, columns, y, rows = struct.unpack_from("<4H", about, 712)
     return _Layout(
         version,
@@ -340,7 +343,7 @@ def _read_session(about: bytes, version: int, start: int) -> _Layout:
         frame_bytes=number(84),
         pixel_bytes=number(64),
         pixels_at=start + number(96, "<Q"),
-        behind_frame=number(124),
+        behind_frame=behind,
         footer_at=0,
         place=(x, y),
         binned=(max(columns // max(width, 1), 1), max(rows // max(height, 1), 1)),

@@ -70,7 +70,8 @@ def write_new(
     size = PIXELS_AT + count * (rows[0].nbytes + behind)
     head = _header(version, count, size)
     session = {60: count, 64: depth, 72: width, 76: height}
-    session |= {80: (width + padding) * depth, 84: rows[0].nbytes, 124: behind}
+    session |= {80: (width + padding) * depth, 84: rows[0].nbytes}
+    session |= {116: rows[0].nbytes + behind, 124: behind}
     for at, number in session.items():
         struct.pack_into("<I", head, START + at, number)
     struct.pack_into("<Q", head, START + 96, PIXELS_AT - START)
@@ -183,6 +184,18 @@ def test_a_row_that_is_not_marked_as_expected(tmp_path: Path) -> None:
     how: dict[str, Any] = {"behind": 32, "place": (0, 1020), "marked": False}
     write_new(tmp_path / "m.dcimg", frames.copy(), row=3, **how)
     with open_movie(tmp_path / "m.dcimg") as movie:
+        np.testing.assert_array_equal(movie.read(0, 4), frames)
+
+
+@pytest.mark.parametrize("at", [116, 124])
+def test_either_place_tells_what_is_behind_a_frame(at: int, tmp_path: Path) -> None:
+    path = tmp_path / "m.dcimg"
+    frames = counts(4, 9, 14)
+    write_new(path, frames.copy(), behind=32, row=3, place=(0, 1020))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, START + at, 0)
+    path.write_bytes(data)
+    with open_movie(path) as movie:
         np.testing.assert_array_equal(movie.read(0, 4), frames)
 
 
