@@ -11,7 +11,7 @@ where pixels is not said: 43 real tables (github.com/andronovl/SharpViSu) lie be
 5.8 and 174.6 px on chips of 180, as far from one edge as from the other when 0 is the
 corner. rapidSTORM (doi:10.1038/nmeth.2224) has 0 nm at the
 centre of the first pixel: its manual says where pixels are (doc/input-options.xml), and
-its files end at (width - 1) pixels.
+its files end at (width - 1) pixels; so has QuickPALM, which averages numbers of pixels.
 
 Design notes
 ------------
@@ -180,6 +180,21 @@ _PROGRAMS = (
         0.5,
         # Insight3's tables have the same columns in px, and another first one.
         ("channel name", "link", "valid"),
+    ),
+    Program(
+        "QuickPALM",
+        {
+            # Intensity is a mean of counts.
+            "frame": "frame number",
+            "x": "x (nm)",
+            "y": "y (nm)",
+            "z": "z (nm)",
+            "x_pixels": "x (px)",
+            "y_pixels": "y (px)",
+        },
+        1,
+        0.0,
+        ("width minus height (px)",),
     ),
     Program(
         "Vutara SRX",

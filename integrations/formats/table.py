@@ -75,7 +75,7 @@ _READABLE = (
     "a Picasso .hdf5, a ThunderSTORM .csv, a DECODE .h5 or .csv, a SMAP .mat or .csv, "
     "a SMAPpy .h5, a .smlm, a .parquet, a storm-analysis .hdf5, an Insight3 .bin, a "
     "text table of the SMLM challenge, Elyra, Nanoimager, N-STORM, Leica GSD, PeakFit, "
-    "Vutara or rapidSTORM, or a live store (a folder)"
+    "QuickPALM, Vutara or rapidSTORM, or a live store (a folder)"
 )
 
 

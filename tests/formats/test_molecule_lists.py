@@ -161,3 +161,24 @@ def test_vutara(tmp_path: Path) -> None:
     np.testing.assert_allclose(data["y_sigma_px"], [0.1, 0.11], rtol=1e-6)
     np.testing.assert_allclose(data["z_sigma_nm"], [25, 25])
     assert table.meta["generated_by"] == "Vutara SRX"
+
+
+QUICKPALM = (
+    " \tIntensity\tX (px)\tY (px)\tX (nm)\tY (nm)\tZ (nm)\tLeft-Width(px)\t"
+    "Right-Width (px)\tUp-Height (px)\tDown-Height (px)\tX Symmetry (%)\t"
+    "Y Symmetry (%)\tWidth minus Height (px)\tFrame Number\n"
+    "1\t250\t0.0\t1.5\t0.0\t156.0\t-30.0\t1\t1\t1\t1\t99\t99\t0.1\t1.0\n"
+    "2\t200\t10.1\t8.0\t1050.4\t832.0\t40.0\t1\t1\t1\t1\t99\t99\t0.1\t3.0\n"
+)
+
+
+def test_quickpalm(tmp_path: Path) -> None:
+    path = tmp_path / "Particles Table.xls"
+    path.write_text(QUICKPALM)
+    table = read_table(path)
+    np.testing.assert_array_equal(table.data["frame"], [0, 2])
+    np.testing.assert_allclose(table.data["x_px"], [0, 10.1], atol=1e-6)
+    np.testing.assert_allclose(table.data["y_px"], [1.5, 8], atol=1e-6)
+    np.testing.assert_allclose(table.data["z_nm"], [-30, 40])
+    assert np.isnan(table.data["photons"]).all()
+    assert table.meta["pixel_size_nm"] == 104
