@@ -295,6 +295,11 @@ def _layout(file: BinaryIO, name: str) -> tuple[int, _Layout]:
             f"{name}: the file ends within its header ({start + len(about)} bytes); "
             f"copy it again"
         ) from error
+    if layout.frames < 1:
+        raise InputError(
+            f"{name}: its header says 0 frames; is it still being recorded, or was the "
+            f"recording stopped? Close it in HCImage and try again, or {_ADVICE}"
+        )
     pixels = layout.width * layout.pixel_bytes
     if (
         layout.pixel_bytes not in (1, 2)
