@@ -55,8 +55,15 @@ def open_spooled(path: Path) -> SpoolMovie:
 
 
 def is_spool_folder(folder: Path) -> bool:
-    """Whether Solis spooled a movie into a folder."""
-    return (folder / _FACTS).is_file()
+    """Whether Solis spooled a movie into a folder, and it is still there.
+
+    Where only TIFF files are left, exported from it, these are the movie.
+    """
+    if not (folder / _FACTS).is_file():
+        return False
+    names = [path.name.lower() for path in folder.iterdir()]
+    exported = any(name.endswith((".tif", ".tiff")) for name in names)
+    return not exported or any(map(_NAME.fullmatch, names))
 
 
 def _spooled(folder: Path) -> list[tuple[int, Path]]:

@@ -223,6 +223,20 @@ def test_parts_of_a_folder_that_are_missing(tmp_path: Path) -> None:
         open_movie(tmp_path / "m")
 
 
+def test_exported_files_are_the_movie_when_only_they_are_left(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    folder = tmp_path / "m"
+    frames = counts(3, 7, 8)
+    write_spool(folder, frames)
+    tifffile.imwrite(folder / "exported.tif", frames[:2])
+    with open_movie(folder) as movie:
+        assert movie.n_frames == 3
+    for path in folder.glob("*spool.dat"):
+        path.unlink()
+    with open_movie(folder) as movie:
+        np.testing.assert_array_equal(movie.read(0, 2), frames[:2])
+
+
 def test_another_recording_is_another_movie(tmp_path: Path) -> None:
     """An interrupted fit must not go on with other frames in the same folder."""
     folder = tmp_path / "m"
