@@ -82,7 +82,8 @@ def read_stacks(
             ]
             notes += [] if said is None else [f"{path.name}: {said}"]
             notes += [f"{path.name}: {text}" for text in movie.notes()]
-        step = step_in_file(path)
+            stated = getattr(movie, "z_step_nm", None)
+        step = step_in_file(path) if stated is None else stated
         if step is not None:
             steps[path.name] = step
         if facts.get("pixel_size_nm"):
@@ -161,7 +162,7 @@ def step_in_file(path: Path) -> float | None:
     """Distance of slices in nm that a file states.
 
     TIFF of ImageJ, OME or Micro-Manager (its summary, or the heights of its pages),
-    NDTiff and OME-Zarr.
+    NDTiff and OME-Zarr. Movies of the makers' programs know it themselves.
     """
     if path.is_dir():
         return _zarr_step(path) if _is_zarr(path) else _ndtiff_step(path)

@@ -35,9 +35,10 @@ def command(
     """Convert table A to B, in the format of B's ending.
 
     Reads Picasso .hdf5, ThunderSTORM .csv, DECODE .h5 and .csv, SMAP .mat and .csv,
-    SMAPpy .h5, .smlm, .parquet, text tables of the SMLM challenge, Elyra, Nanoimager,
-    N-STORM, Leica GSD and rapidSTORM, and live stores; writes .hdf5 (Picasso, with a
-    .yaml beside it), .csv (ThunderSTORM), .decode.h5 (DECODE), .mat (SMAP), .parquet.
+    SMAPpy .h5, .smlm, .parquet, storm-analysis .hdf5, Insight3 .bin, text tables of the
+    SMLM challenge, Elyra, Nanoimager, N-STORM, Leica GSD, PeakFit, QuickPALM, Vutara
+    and rapidSTORM, and live stores; writes .hdf5 (Picasso, with a .yaml beside it),
+    .csv (ThunderSTORM), .decode.h5 (DECODE), .mat (SMAP), .parquet.
 
     Example: blinkloop convert locs.zarr locs.hdf5
     """

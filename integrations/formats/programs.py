@@ -4,14 +4,14 @@ A program is a row: which columns say that it is its table, what they are called
 where its counting starts. SMAP (doi:10.1038/s41592-020-0938-1)
 counts pixels as MATLAB does: the centre of the first pixel is at 1 px, the first frame
 is 1. The others are taken from the outer corner of the first pixel, as the SMLM
-challenge (doi:10.1038/s41592-019-0364-4) and ThunderSTORM do; of Elyra and Nanoimager
-this is an assumption, and so it is of N-STORM, whose X and Y the ChriSTORM scripts
-hand to ThunderSTORM as they are. Leica's GSD counts frames from 0, and from
+challenge (doi:10.1038/s41592-019-0364-4) and ThunderSTORM do; of Elyra, Nanoimager and
+Vutara this is an assumption, and so it is of N-STORM, whose X and Y the ChriSTORM
+scripts hand to ThunderSTORM as they are. Leica's GSD counts frames from 0, and from
 where pixels is not said: 43 real tables (github.com/andronovl/SharpViSu) lie between
 5.8 and 174.6 px on chips of 180, as far from one edge as from the other when 0 is the
 corner. rapidSTORM (doi:10.1038/nmeth.2224) has 0 nm at the
 centre of the first pixel: its manual says where pixels are (doc/input-options.xml), and
-its files end at (width - 1) pixels.
+its files end at (width - 1) pixels; so has QuickPALM, which averages numbers of pixels.
 
 Design notes
 ------------
@@ -180,6 +180,38 @@ _PROGRAMS = (
         0.5,
         # Insight3's tables have the same columns in px, and another first one.
         ("channel name", "link", "valid"),
+    ),
+    Program(
+        "QuickPALM",
+        {
+            # Intensity is a mean of counts.
+            "frame": "frame number",
+            "x": "x (nm)",
+            "y": "y (nm)",
+            "z": "z (nm)",
+            "x_pixels": "x (px)",
+            "y_pixels": "y (px)",
+        },
+        1,
+        0.0,
+        ("width minus height (px)",),
+    ),
+    Program(
+        "Vutara SRX",
+        {
+            # "frame" starts anew in each cycle.
+            "frame": "image-id",
+            "x": "x",
+            "y": "y",
+            "z": "z",
+            "photons": "photon-count",
+            "x_sigma": "precisionx",
+            "y_sigma": "precisiony",
+            "z_sigma": "precisionz",
+        },
+        0,
+        0.5,
+        ("photon-count", "z-step"),
     ),
     _GSD,
     replace(

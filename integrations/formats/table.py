@@ -29,6 +29,7 @@ from blinkloop.integrations.formats.further_programs import (
     read_other_text,
 )
 from blinkloop.integrations.formats.parquet import read_parquet, write_parquet
+from blinkloop.integrations.formats.peakfit import is_peakfit, read_peakfit
 from blinkloop.integrations.formats.picasso import (
     is_picasso,
     picasso_files,
@@ -43,6 +44,12 @@ from blinkloop.integrations.formats.smap import (
 )
 from blinkloop.integrations.formats.smappy import is_smappy, read_smappy
 from blinkloop.integrations.formats.smlm import is_zip, read_smlm
+from blinkloop.integrations.formats.storm_analysis import (
+    is_insight3,
+    is_storm_analysis,
+    read_insight3,
+    read_storm_analysis,
+)
 from blinkloop.integrations.formats.text_cells import is_text_table
 from blinkloop.integrations.formats.thunderstorm import (
     read_thunderstorm,
@@ -66,8 +73,9 @@ _PARQUET = b"PAR1"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _READABLE = (
     "a Picasso .hdf5, a ThunderSTORM .csv, a DECODE .h5 or .csv, a SMAP .mat or .csv, "
-    "a SMAPpy .h5, a .smlm, a .parquet, a text table of the SMLM challenge, Elyra, "
-    "Nanoimager, N-STORM, Leica GSD or rapidSTORM, or a live store (a folder)"
+    "a SMAPpy .h5, a .smlm, a .parquet, a storm-analysis .hdf5, an Insight3 .bin, a "
+    "text table of the SMLM challenge, Elyra, Nanoimager, N-STORM, Leica GSD, PeakFit, "
+    "QuickPALM, Vutara or rapidSTORM, or a live store (a folder)"
 )
 
 
@@ -179,7 +187,8 @@ def read_table(
     ----------
     path
         Picasso HDF5, ThunderSTORM CSV, DECODE HDF5 and CSV, SMAP, SMAPpy, `.smlm`,
-        Parquet, other text tables (see `programs`), or a live store.
+        Parquet, storm-analysis, Insight3, PeakFit, other text tables (see `programs`),
+        or a live store.
     pixel_size_nm
         Needed for tables in nm that do not say it; overrules those that do.
 
@@ -208,6 +217,10 @@ def read_table(
             return read_parquet(path, pixel_size_nm)
         if is_zip(head):
             return read_smlm(path, pixel_size_nm)
+        if is_insight3(head):
+            return read_insight3(path, pixel_size_nm)
+        if is_peakfit(head):
+            return read_peakfit(path, pixel_size_nm)
         if is_text_table(path, head):
             if is_decode_csv(head):
                 return read_decode_csv(path, pixel_size_nm)
@@ -243,10 +256,12 @@ def _of_hdf5(h5py: Any, path: Path, pixel_size_nm: float | None) -> Localization
             return read_smap(file, path, pixel_size_nm)
         if is_smappy(file):
             return read_smappy(file, path, pixel_size_nm)
+        if is_storm_analysis(file):
+            return read_storm_analysis(file, path, pixel_size_nm)
         inside = ", ".join(sorted(file)[:5]) or "nothing"
     raise InputError(
-        f"{path} is an HDF5 file, but holds no table of Picasso, DECODE, SMAP or "
-        f"SMAPpy (it holds {inside})"
+        f"{path} is an HDF5 file, but holds no table of Picasso, DECODE, SMAP, SMAPpy "
+        f"or storm-analysis (it holds {inside})"
     )
 
 

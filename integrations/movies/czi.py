@@ -1,5 +1,7 @@
 """Movies of Zeiss ZEN (.czi): uncompressed time series of one channel and position.
 
+Also stacks along z, of beads for `calibrate`, at one time.
+
 A file is a chain of segments: an id of 16 bytes, two lengths (int64), then data, little
 endian. The first, ZISRAWFILE, says where the list of pictures (ZISRAWDIRECTORY) and the
 XML text (ZISRAWMETADATA) are. An entry of the list: "DV", pixel type (int32), place of
@@ -88,7 +90,10 @@ class CziMovie(MovieBase):
             listed, text = _read(self._file)
             pictures = [picture for picture in listed if picture.whole]
             _refuse_others(pictures, name)
-            pictures.sort(key=lambda picture: picture.starts.get("T", 0))
+            pictures.sort(key=_when)
+            self._along_z = (
+                len({picture.starts.get("Z", 0) for picture in pictures}) > 1
+            )
             first = pictures[0]
             stored = np.dtype(_TYPES[first.pixel_type])
             size = (first.sizes["Y"], first.sizes["X"])
@@ -105,13 +110,17 @@ class CziMovie(MovieBase):
             raise
         self._pictures, self._stored = pictures, stored
         self._found = _facts(text)
+        self.z_step_nm = self._found.pop("z_step_nm", None) if self._along_z else None
+        self._found.pop("z_step_nm", None)
 
     def facts(self) -> Mapping[str, Any]:
         """Pixel size and exposure time; gains are settings, no numbers."""
         return dict(self._found)
 
     def notes(self) -> tuple[str, ...]:
-        """Says when times are missing."""
+        """Says when times are missing, and that planes are no times."""
+        if self._along_z:
+            return (f"{self._name}: its planes along z are read as frames",)
         times = [picture.starts.get("T", 0) for picture in self._pictures]
         wanted = times[-1] - times[0] + 1
         if wanted == len(times):
@@ -141,6 +150,10 @@ class CziMovie(MovieBase):
                 raise self._broken(i, "the file ends within it")
             block[i - start] = pixels.reshape(block[0].shape)
         return block
+
+
+def _when(picture: _Picture) -> tuple[int, int]:
+    return picture.starts.get("T", 0), picture.starts.get("Z", 0)
 
 
 def _read(file: BinaryIO) -> tuple[list[_Picture], bytes]:
@@ -191,9 +204,10 @@ def _picture(listed: bytes, at: int) -> _Picture:
 
 
 def _refuse_others(pictures: list[_Picture], name: str) -> None:
-    """Refuse what is not one uncompressed movie."""
+    """Refuse what is not one uncompressed movie, or one stack along z."""
+    several = len({picture.starts.get("T", 0) for picture in pictures}) > 1
     for axis in sorted({key for picture in pictures for key in picture.starts}):
-        if axis in "XYT":
+        if axis in "XYT" or (axis == "Z" and not several):
             continue
         many = len({picture.starts.get(axis, 0) for picture in pictures})
         many = max(many, *(picture.sizes.get(axis, 1) for picture in pictures))
@@ -203,8 +217,11 @@ def _refuse_others(pictures: list[_Picture], name: str) -> None:
                 f"movie has one; save the one to be analysed alone (ZEN: Create Image "
                 f"Subset)"
             )
-    times = Counter(picture.starts.get("T", 0) for picture in pictures)
-    sizes = {(p.sizes["Y"], p.sizes["X"], p.sizes.get("T", 1)) for p in pictures}
+    times = Counter(_when(picture) for picture in pictures)
+    sizes = {
+        (p.sizes["Y"], p.sizes["X"], p.sizes.get("T", 1), p.sizes.get("Z", 1))
+        for p in pictures
+    }
     if max(times.values(), default=0) > 1 or len(sizes) > 1:
         raise InputError(
             f"{name} holds several pictures of one time, or of several sizes, and a "
@@ -224,16 +241,19 @@ def _refuse_others(pictures: list[_Picture], name: str) -> None:
 
 
 def _facts(text: bytes) -> dict[str, Any]:
-    """Pixel size (m in the file) and exposure time (ns); nothing when it is unclear."""
+    """Pixel size and z step (m in the file), exposure time (ns), where it is clear."""
     try:
         root = ET.fromstring(text.rstrip(b"\0"))
     except ET.ParseError:
         return {}
     found: dict[str, Any] = {}
-    size = root.findtext(".//Scaling/Items/Distance[@Id='X']/Value")
+    size, step = (
+        root.findtext(f".//Scaling/Items/Distance[@Id='{axis}']/Value") for axis in "XZ"
+    )
     times = {e.text for e in root.iterfind(".//Image/Dimensions//ExposureTime")}
     for key, value, factor in (
         ("pixel_size_nm", size, 1e9),
+        ("z_step_nm", step, 1e9),
         ("exposure_ms", times.pop() if len(times) == 1 else None, 1e-6),
     ):
         try:

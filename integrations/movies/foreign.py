@@ -2,8 +2,8 @@
 
 Design notes
 ------------
-These could not be tried with real files (others could: `sif.py`, `nikon.py`, `czi.py`,
-`spe.py`), and their own programs and Bio-Formats export all of them without loss.
+These could not be tried with real files, and their own programs and Bio-Formats export
+all of them without loss.
 """
 
 from __future__ import annotations
@@ -17,15 +17,8 @@ _Row = tuple[str, tuple[bytes, ...], tuple[str, ...], str]
 
 _FIJI = "Fiji (File > Import > Bio-Formats, then File > Save As > Tiff)"
 _VENDORS: tuple[_Row, ...] = (
-    (
-        "Andor .sifx (spooled)",
-        (),
-        (".sifx",),
-        f"Andor Solis or {_FIJI}",
-    ),
     ("an old version of Nikon .nd2", (), (".nd2",), f"NIS-Elements or {_FIJI}"),
-    ("Hamamatsu .dcimg", (b"DCIMG",), (".dcimg",), "HCImage (export as TIFF)"),
-    ("Leica .lif", (b"p\0\0\0",), (".lif",), f"LAS X or {_FIJI}"),
+    ("Leica .lof, .xlef, ...", (), (".lof", ".xlef", ".xlif"), f"LAS X or {_FIJI}"),
     ("Olympus", (), (".oir", ".oib", ".vsi"), f"its program or {_FIJI}"),
     ("Imaris .ims", (), (".ims",), _FIJI),
     ("compressed FITS or a .tsm", (), (".fits", ".fit", ".fz", ".tsm"), _FIJI),

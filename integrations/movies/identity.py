@@ -52,6 +52,5 @@ def _files(path: Path) -> list[Path]:
     if is_zarr(path):
         return list(found)
     # Results that are written among the pictures do not change the movie.
-    return [
-        file for file in found if file.suffix.lower() in (".tif", ".tiff", ".index")
-    ]
+    endings = (".tif", ".tiff", ".index", ".dat", ".sifx")
+    return [file for file in found if file.suffix.lower() in endings]

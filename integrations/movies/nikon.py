@@ -31,6 +31,7 @@ __all__ = ["Nd2Movie", "is_nd2"]
 
 _MARK = b"\xda\xce\xbe\x0a"
 _TIMES = ("TimeLoop", "NETimeLoop")
+_PLANES = "ZStackLoop"
 _WORDS = {
     "XYPosLoop": "positions",
     "ZStackLoop": "planes along z",
@@ -45,7 +46,7 @@ def is_nd2(path: Path, head: bytes) -> bool:
 
 
 class Nd2Movie(MovieBase):
-    """The time series of a file with one channel, one position and one plane.
+    """The time series, or stack along z, of a file with one channel and position.
 
     Parameters
     ----------
@@ -93,8 +94,11 @@ class Nd2Movie(MovieBase):
                 f"Channels)"
             )
         long = [loop for loop in loops if loop.count > 1]
+        # A stack of beads, for `calibrate`.
+        self._along_z = [loop.type for loop in long] == [_PLANES]
+        self.z_step_nm = _step_nm(long[0]) if self._along_z else None
         for loop in long:
-            if loop.type not in _TIMES:
+            if loop.type not in _TIMES and not self._along_z:
                 what = _WORDS.get(loop.type, f"steps of a {loop.type}")
                 raise InputError(
                     f"{name} has {loop.count} {what}, and a movie has one; save the "
@@ -137,12 +141,15 @@ class Nd2Movie(MovieBase):
         return found
 
     def notes(self) -> tuple[str, ...]:
-        """What the camera was set to."""
+        """What the camera was set to; planes along z."""
         lines = [" ".join(line.split()) for line in self._capturing.splitlines()]
         said = "; ".join(line for line in lines if line)
+        planes = f"{self._name}: its planes along z are read as frames"
+        remarks = (planes,) if self._along_z else ()
         if not said:
-            return ()
+            return remarks
         return (
+            *remarks,
             f"{self._name}: {said[:200]}{'...' if len(said) > 200 else ''}; e-/ADU, "
             f"baseline and real EM gain are in the camera's data sheet (--e-per-adu, "
             f"--baseline, --em-gain)",
@@ -175,6 +182,12 @@ class Nd2Movie(MovieBase):
             file.seek(int.from_bytes(file.read(8), "little"))
             _, found, place = file.read().partition(name)
         return bool(found) and int.from_bytes(place[:8], "little") < size
+
+
+def _step_nm(loop: Any) -> float | None:
+    """Between two planes; None when the file does not say it."""
+    step = 1e3 * abs(float(getattr(loop.parameters, "stepUm", 0) or 0))
+    return step if 0 < step < float("inf") else None
 
 
 def _unreadable(name: str, error: Exception) -> InputError:

@@ -1,7 +1,7 @@
 """Movies of Andor Solis in one file (.sif), by the package `sif_parser`.
 
-Tried with files of iXon cameras: one of 512 x 512 px, and one binned 2 x 2. A recording
-that Solis spooled into a folder (.sifx with many .dat) is not read.
+Tried with files of iXon cameras: one of 512 x 512 px, and one binned 2 x 2. What Solis
+spooled into a folder (.sifx with many .dat) is for `andor_spool.py`.
 """
 
 from __future__ import annotations

@@ -12,14 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blinkloop.errors import InputError
+from blinkloop.integrations.movies.andor_spool import (
+    SpoolMovie,
+    is_spool_folder,
+    is_spooled,
+    open_spooled,
+)
 from blinkloop.integrations.movies.arrays import is_npy, is_zarr, open_npy, open_zarr
 from blinkloop.integrations.movies.czi import CziMovie, is_czi
 from blinkloop.integrations.movies.dax import DaxMovie, is_dax
+from blinkloop.integrations.movies.dcimg import DcimgMovie, is_dcimg
 from blinkloop.integrations.movies.fits import FitsMovie, is_fits
 from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
 from blinkloop.integrations.movies.folder_names import name_pattern
 from blinkloop.integrations.movies.foreign import foreign_kind
 from blinkloop.integrations.movies.hdf5 import inside_hdf5, is_hdf5, open_hdf5
+from blinkloop.integrations.movies.lif import LifMovie, is_lif
 from blinkloop.integrations.movies.movie import Movie
 from blinkloop.integrations.movies.ndtiff import (
     NdTiffMovie,
@@ -41,14 +49,14 @@ __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 _KNOWN = (
     "a TIFF file (also BigTIFF, OME, ImageJ), a folder of single-page TIFF files, "
     "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, an "
-    "Andor .sif, a Nikon .nd2, a Zeiss .czi, a Princeton .spe, FITS, a NumPy .npy or a "
-    "Zarr folder"
+    "Andor .sif or spooled folder, a Hamamatsu .dcimg, a Leica .lif, a Nikon .nd2, a "
+    "Zeiss .czi, a Princeton .spe, FITS, a NumPy .npy or a Zarr folder"
 )
 
 
 _ENDINGS = (
     *(".raw", ".npy", ".dax", ".h5", ".hdf5", ".stk", ".lsm", ".btf"),
-    *(".sif", ".nd2", ".czi", ".spe", ".fits"),
+    *(".sif", ".nd2", ".czi", ".spe", ".fits", ".dcimg", ".lif"),
 )
 """Of files that are movies and do not end as TIFF files do, though some are."""
 
@@ -95,9 +103,12 @@ MOVIE_READERS = (
     MovieReader("DAX", is_dax, DaxMovie),
     MovieReader("HDF5", is_hdf5, open_hdf5),
     MovieReader("Andor Solis", is_sif, SifMovie),
+    MovieReader("Andor Solis, spooled", is_spooled, open_spooled),
     MovieReader("Nikon NIS-Elements", is_nd2, Nd2Movie),
+    MovieReader("Leica LAS X", is_lif, LifMovie),
     MovieReader("Zeiss ZEN", is_czi, CziMovie),
     MovieReader("Princeton Instruments", is_spe, SpeMovie),
+    MovieReader("Hamamatsu DCIMG", is_dcimg, DcimgMovie),
     MovieReader("FITS", is_fits, FitsMovie),
 )
 
@@ -149,11 +160,14 @@ def open_movie(path: str | Path) -> Movie:
 
 def _open_within(path: Path, file: Path, dataset: str) -> Movie:
     with file.open("rb") as opened:
-        if not is_hdf5(file, opened.read(16)):
-            raise InputError(
-                f"{path}: no such file or folder ({file.name} is a file, and no HDF5); "
-                f"check the path of the movie"
-            )
+        head = opened.read(16)
+    if is_lif(file, head):
+        return LifMovie(file, dataset)
+    if not is_hdf5(file, head):
+        raise InputError(
+            f"{path}: no such file or folder ({file.name} is a file, and neither HDF5 "
+            f"nor .lif); check the path of the movie"
+        )
     return open_hdf5(file, dataset)
 
 
@@ -168,7 +182,7 @@ def find_movies(path: str | Path) -> list[Path]:
         When there is nothing to read.
     """
     path = Path(path)
-    if not path.is_dir() or is_zarr(path) or ndtiff_folder(path):
+    if not path.is_dir() or _is_movie_folder(path):
         return [path]
     files = tiff_files(path)
     if files and not _are_movies(files):
@@ -177,7 +191,7 @@ def find_movies(path: str | Path) -> list[Path]:
         item
         for item in path.iterdir()
         if (item.is_file() and item.suffix.lower() in _ENDINGS)
-        or (item.is_dir() and (is_zarr(item) or ndtiff_folder(item)))
+        or (item.is_dir() and _is_movie_folder(item))
     ]
     found = _firsts(files) + sorted(others)
     if not found:
@@ -185,11 +199,18 @@ def find_movies(path: str | Path) -> list[Path]:
     return found
 
 
+def _is_movie_folder(path: Path) -> bool:
+    """Whether a folder is a movie by what lies in it, folders of TIFF files aside."""
+    return bool(is_zarr(path) or ndtiff_folder(path) or is_spool_folder(path))
+
+
 def _open_folder(path: Path) -> Movie:
     if is_zarr(path):
         return RawMovie(path) if is_raw_store(path) else open_zarr(path)
     if (folder := ndtiff_folder(path)) is not None:
         return NdTiffMovie(folder)
+    if is_spool_folder(path):
+        return SpoolMovie(path)
     files = tiff_files(path)
     if not files:
         what = "is empty" if not any(path.iterdir()) else "holds no TIFF file"

@@ -17,7 +17,8 @@ TEXT = b"""<?xml version="1.0"?>
 <ImageDocument><Metadata><Information><Image><Dimensions>
 <Channels><Channel><ExposureTime>30000000</ExposureTime></Channel></Channels>
 </Dimensions></Image></Information><Scaling><Items><Distance Id="X"><Value>9.7E-08
-</Value></Distance></Items></Scaling></Metadata></ImageDocument>"""
+</Value></Distance><Distance Id="Z"><Value>5E-08</Value></Distance></Items></Scaling>
+</Metadata></ImageDocument>"""
 KINDS = {"u1": 0, "u2": 1, "f4": 2}
 Place = dict[str, int]
 
@@ -134,6 +135,26 @@ def test_other_axes_are_not_read_as_frames(
     with pytest.raises(InputError, match=says) as caught:
         open_movie(tmp_path / "m.czi")
     assert "\n" not in str(caught.value)
+
+
+def test_a_stack_of_beads(tmp_path: Path) -> None:
+    """Planes at one time: what `calibrate` needs; for a movie it is said."""
+    path = tmp_path / "m.czi"
+    frames = counts((4, 8, 9))
+    write_czi(path, frames, [{"T": 0, "Z": z} for z in (2, 0, 3, 1)])
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(movie.read(0, 4), frames[[1, 3, 0, 2]])
+        assert movie.z_step_nm == pytest.approx(50)  # type: ignore[attr-defined]
+        assert "z_step_nm" not in movie.facts()
+        (note,) = movie.notes()
+        assert "planes along z are read as frames" in note
+    write_czi(path, frames, [{"Z": 0}, {"Z": 1}, {"Z": 1}, {"Z": 2}])
+    with pytest.raises(InputError, match="several pictures of one"):
+        open_movie(path)
+    write_czi(path, frames)
+    with open_movie(path) as movie:
+        assert movie.z_step_nm is None  # type: ignore[attr-defined]
+        assert movie.notes() == ()
 
 
 def test_what_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def _loops(loops: list[tuple[int, int]]) -> dict[str, Any]:
     }
     if kind == POSITIONS:
         settings["Points"] = {f"i{k:010}": {"dPosX": 1.0 * k} for k in range(count)}
+    if kind == PLANES:
+        settings |= {"dZStep": 0.05, "dZLow": 0.0, "dZHigh": 0.05 * (count - 1)}
     if kind == PHASES:
         settings["pPeriodValid"] = {"i0000000000": True}
         settings["pPeriod"] = {"i0000000000": dict(settings)}
@@ -192,6 +194,21 @@ def test_other_axes_are_not_read_as_frames(
     with pytest.raises(InputError, match=says) as caught:
         open_movie(tmp_path / "m.nd2")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("exposure", ["30", "none"])
+def test_a_stack_of_beads(exposure: str, tmp_path: Path) -> None:
+    """Planes at one time: what `calibrate` needs; for a movie it is said."""
+    frames = counts((5, 8, 12))
+    write_nd2(tmp_path / "m.nd2", frames, [(PLANES, 5)], exposure=exposure)
+    with open_movie(tmp_path / "m.nd2") as movie:
+        np.testing.assert_array_equal(movie.read(0, 5), frames)
+        assert movie.z_step_nm == pytest.approx(50)  # type: ignore[attr-defined]
+        assert "planes along z are read as frames" in movie.notes()[0]
+    write_nd2(tmp_path / "m.nd2", frames, [(TIME, 5)])
+    with open_movie(tmp_path / "m.nd2") as movie:
+        assert movie.z_step_nm is None  # type: ignore[attr-defined]
+        assert "planes" not in "".join(movie.notes())
 
 
 def test_a_frame_that_is_not_there_is_not_read_as_dark(tmp_path: Path) -> None:

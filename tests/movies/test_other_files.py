@@ -286,7 +286,11 @@ def test_a_compression_names_the_package_it_needs(
 @pytest.mark.parametrize(
     ("name", "head", "says"),
     [
-        ("m.sifx", b"Andor Technology Multi-Channel File\n", r"Andor \.sifx.*export"),
+        (
+            "m.sifx",
+            b"Andor Technology Multi-Channel File\n",
+            r"acquisitionmetadata\.ini is missing.*export it from Andor Solis",
+        ),
         ("m.dat", b"ZISRAWFILE", r"list of pictures.*ZEN"),
         ("m.dcimg", b"DCIMG\0", "HCImage"),
         ("m.fits.fz", b"\0\0", r"compressed FITS.*export"),
