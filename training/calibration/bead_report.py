@@ -28,7 +28,7 @@ from blinkloop.training.calibration.bead_records import (
     DroppedBead,
     Found,
 )
-from blinkloop.training.calibration.bead_selection import MARGIN_PX
+from blinkloop.training.calibration.bead_selection import MARGIN_PX, NEIGHBOUR
 
 __all__ = ["BeadCalibration", "Example", "UsedBead", "report"]
 
@@ -41,6 +41,7 @@ _SLOPE_ERROR = 0.05
 _LEAST_SLOPE = 0.7
 _CUT_SHARE = 0.25
 _NOISE = 0.015
+_CROWD, _CROWD_RESIDUAL = 1.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,10 @@ def report(
         limits,
         _example(folds, model, samples, step),
         _notes(samples, settings, psf),
-        _warnings(model, samples, result, z_range, psf, settings),
+        [
+            *_crowd(model, out),
+            *_warnings(model, samples, result, z_range, psf, settings),
+        ],
     )
 
 
@@ -275,6 +279,21 @@ def _notes(samples: Samples, settings: BeadSettings, psf: SplinePsf) -> list[str
         f"the focus went {direction} from slice to slice: the first slice shows an "
         f"emitter at {first:+.0f} nm, the last at {last:+.0f} nm (the other way round: "
         f"{'leave out' if settings.falling else 'add'} --falling)",
+    ]
+
+
+def _crowd(model: Model, dropped: Sequence[DroppedBead]) -> list[str]:
+    """That the beads used are disturbed by those beside them."""
+    near = sum(NEIGHBOUR in one.reason for one in dropped)
+    if near < _CROWD * len(model.beads):
+        return []
+    differ = float(np.median([bead.residual for bead in model.beads]))
+    if len(model.beads) > 1 and differ < _CROWD_RESIDUAL:
+        return []
+    what = f", and those used differ by {100 * differ:.0f} %" if differ else ""
+    return [
+        f"{near} beads have another one beside them{what}: the field is crowded, and "
+        f"light of neighbours is in the PSF; record a sparser sample"
     ]
 
 

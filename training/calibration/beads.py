@@ -172,12 +172,12 @@ def _choose(
     sizes = window_sizes(fields, settings.roi_px)
     tried = []
     for half in sizes:
-        tried.append((*_select(fields, half), half))
+        tried.append((*_select(fields, half, settings.roi_px is not None), half))
         if len(tried[-1][0]) >= min(3, strong):
             break
     if not any(found for found, _, _ in tried):
         for half in smaller_sizes(sizes[-1], tried[-1][1], settings.roi_px):
-            tried.append((*_select(fields, half), half))
+            tried.append((*_select(fields, half, given=False), half))
             if tried[-1][0]:
                 break
     enough = [one for one in tried if len(one[0]) >= 3]
@@ -226,14 +226,14 @@ def _look_closer(
 
 
 def _select(
-    fields: list[Field], half: int
+    fields: list[Field], half: int, given: bool
 ) -> tuple[list[Found], list[tuple[Found, str]]]:
     """Beads of all stacks that can be used with a window, and the others."""
     found: list[Found] = []
     dropped: list[tuple[Found, str]] = []
     for number, field in enumerate(fields):
         if len(field.sighting):
-            used, out = select_beads(field, number, half)
+            used, out = select_beads(field, number, half, given=given)
             found += used
             dropped += out
     return found, dropped
