@@ -2,7 +2,7 @@
 
 Heights are compared with those of the stage, positions with the bead's own median. The
 numbers hold the noise of the beads, their flaws, and unevenness of the stage; single
-molecules are dimmer and scatter by their Cramer-Rao bound.
+molecules are dimmer and scatter by their Cramer-Rao bound (`bead_bounds`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.fitting import Windows, fit_psf
-from blinkloop.optics import SplinePsf, crlb
+from blinkloop.optics import SplinePsf
 from blinkloop.training.calibration.bead_alignment import average
 from blinkloop.training.calibration.bead_model import Model, Samples, sample_model
 from blinkloop.training.calibration.bead_records import BeadSettings
 
-__all__ = ["Bounds", "Fold", "Refit", "bounds", "refit", "split", "usable_range"]
+__all__ = ["Fold", "Refit", "refit", "split", "usable_range"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -86,18 +86,6 @@ class Refit:
         if bead is not None:
             error = error[self.bead == bead]
         return float(np.sqrt(np.mean(error**2))) if len(error) else float("nan")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Bounds:
-    """Cramer-Rao bounds (SD, nm) over z for one emitter in the middle of a pixel."""
-
-    z_nm: Floats
-    x_sd_nm: Floats
-    y_sd_nm: Floats
-    z_sd_nm: Floats
-    photons: float
-    background: float
 
 
 def refit(
@@ -257,21 +245,3 @@ def usable_range(
     # Hardly a slice agrees: say what was measured, not that nothing is usable.
     enough = min(0.3 * (high - low), _LEAST_RANGE_NM)
     return (start, stop) if found >= enough else whole
-
-
-def bounds(
-    psf: SplinePsf,
-    z_range_nm: tuple[float, float],
-    pixel_size_nm: float,
-    *,
-    photons: float = 5000.0,
-    background: float = 20.0,
-    points: int = 41,
-) -> Bounds:
-    """Cramer-Rao bounds over z with shot noise alone."""
-    z = np.linspace(*z_range_nm, points)
-    middle, light = np.zeros(points), np.full(points, photons)
-    model = np.maximum(psf.roi(middle, middle, z, light)[0], 0.0) + background
-    slopes = psf.derivatives(middle, middle, z, light)
-    x, y, height = np.sqrt(crlb(slopes, model)[:, :3].T)
-    return Bounds(z, x * pixel_size_nm, y * pixel_size_nm, height, photons, background)

@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from blinkloop.optics import SplinePsf
 from blinkloop.psf_file import PsfCalibration
+from blinkloop.training.calibration.bead_bounds import Bounds, bounds
 from blinkloop.training.calibration.bead_model import Model, Samples
 from blinkloop.training.calibration.bead_pairs import twin_distance_px
 from blinkloop.training.calibration.bead_quality import (
-    Bounds,
     Fold,
     Refit,
-    bounds,
     refit,
     split,
     usable_range,
@@ -131,7 +130,8 @@ def report(
     everything = refit(model, folds, settings, samples)
     z_range = usable_range(everything, psf.z_range_nm, step)
     result = everything.within(*z_range)
-    limits = bounds(psf, z_range, pixel)
+    halves = (folds[0].psf, folds[1].psf) if len(folds) == 2 else None
+    limits = bounds(psf, z_range, pixel, halves=halves)
     out = [
         DroppedBead(
             stacks[one.stack].name,
