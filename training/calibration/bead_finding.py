@@ -20,7 +20,10 @@ import numpy.typing as npt
 
 from blinkloop import extras
 from blinkloop.training.calibration.bead_crowds import copies
-from blinkloop.training.calibration.bead_pairs import lobe_distance_px
+from blinkloop.training.calibration.bead_pairs import (
+    lobe_distance_px,
+    turning_distance_px,
+)
 
 __all__ = [
     "Sighting",
@@ -137,8 +140,11 @@ def find_beads(
         seen = _find(photons_ZHW, scale_px, moving=True)
     if scale_px is None:
         seen = _in_a_crowd(photons_ZHW, seen, moving=moving)
-    apart = lobe_distance_px(seen.column, seen.row, seen.response)
-    if scale_px is None and apart > 0:
+    if scale_px is not None:
+        return seen
+    spots = (seen.column, seen.row, seen.response)
+    apart = lobe_distance_px(*spots) or turning_distance_px(photons_ZHW, *spots)
+    if apart > 0:
         both = _find(photons_ZHW, _HOLDS_BOTH * apart, moving=moving)
         return both if len(both) else seen
     return seen
