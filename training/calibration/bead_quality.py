@@ -19,7 +19,7 @@ from blinkloop.training.calibration.bead_alignment import average
 from blinkloop.training.calibration.bead_model import Model, Samples, sample_model
 from blinkloop.training.calibration.bead_records import BeadSettings
 
-__all__ = ["Fold", "Refit", "refit", "split", "usable_range"]
+__all__ = ["Fold", "Refit", "clear_range", "refit", "split", "usable_range"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -27,6 +27,7 @@ Integers = npt.NDArray[np.int64]
 _MOST_BEADS = 8
 _WRONG_NM = 100.0
 _LEAST_SLOPE, _LEAST_RANGE_NM = 0.7, 500.0
+_JUMP_NM, _ONE_GAP, _JUMPING, _APART_NM = 300.0, 0.8, 0.15, 50.0
 _FIT_HALF_PX = 24
 _FLOOR = 0.002
 _FEWEST_TO_SPLIT = 12
@@ -89,10 +90,17 @@ class Refit:
 
 
 def refit(
-    model: Model, folds: Sequence[Fold], settings: BeadSettings, samples: Samples
+    model: Model,
+    folds: Sequence[Fold],
+    settings: BeadSettings,
+    samples: Samples,
+    z_range_nm: tuple[float, float] | None = None,
 ) -> Refit:
-    """Fit x, y, z, photons and background of every slice of the beads."""
-    parts = [_fit_slices(fold, model, samples, settings) for fold in folds]
+    """Fit x, y, z, photons and background of every slice of the beads.
+
+    With `z_range_nm` only slices at these heights, and no fit leaves them.
+    """
+    parts = [_fit_slices(fold, model, samples, settings, z_range_nm) for fold in folds]
     return Refit(
         np.concatenate([part.bead for part in parts]),
         np.concatenate([part.stage_nm for part in parts]),
@@ -142,11 +150,17 @@ def split(
 
 
 def _fit_slices(
-    fold: Fold, model: Model, samples: Samples, settings: BeadSettings
+    fold: Fold,
+    model: Model,
+    samples: Samples,
+    settings: BeadSettings,
+    z_range_nm: tuple[float, float] | None,
 ) -> Refit:
     psf, numbers = fold.psf, fold.beads
     half = min(min(psf.window_shape) // 2, _FIT_HALF_PX)
     low, high = psf.z_range_nm
+    if z_range_nm is not None:
+        low, high = max(low, z_range_nm[0]), min(high, z_range_nm[1])
     focus, centre_y, centre_x = samples.centre
     images, stages, of_bead, tops, lefts, drifts = [], [], [], [], [], []
     place = samples.placement
@@ -175,7 +189,7 @@ def _fit_slices(
     peak = np.nanmax(photons, (1, 2), keepdims=True) if len(photons) else photons
     floor = np.broadcast_to(np.maximum(_FLOOR * peak, 1.0), photons.shape)
     windows = Windows(photons, np.concatenate(lefts), np.concatenate(tops), floor)
-    fits = fit_psf(windows, psf, z_starts=11, tries=2)
+    fits = fit_psf(windows, psf, z_range_nm=(low, high), z_starts=11, tries=2)
     good = np.isfinite(fits.x_px + fits.y_px + fits.z_nm) & np.isfinite(
         fits.x_sigma_px + fits.y_sigma_px
     )
@@ -208,6 +222,34 @@ def _cut(light: Floats, y: int, x: int, half: int) -> Floats:
     """Windows around a pixel; NaN where there is none."""
     wide = np.pad(light, ((0, 0), (half, half), (half, half)), constant_values=np.nan)
     return wide[:, y : y + 2 * half + 1, x : x + 2 * half + 1]
+
+
+def clear_range(
+    result: Refit, whole: tuple[float, float], step_nm: float
+) -> tuple[float, float]:
+    """Heights around z = 0 among which a PSF that comes again does not.
+
+    A double helix is the same after half a turn: fits jump by that, and where they do
+    depends on chance. Jumps by one distance, of a fair share of the slices that lie so
+    far from others, say so. (A 2D PSF jumps to the other side of its focus, by any.)
+    """
+    low, high = whole
+    gaps = np.abs(result.z_nm - result.stage_nm)
+    gaps = gaps[gaps > max(_JUMP_NM, 3 * step_nm)]
+    if not len(gaps):
+        return whole
+    turn = float(np.median(gaps))
+    alike = np.abs(gaps - turn) <= max(_WRONG_NM, 1.5 * step_nm)
+    # Slices that lie a turn away from another height of the stack.
+    z, near = result.stage_nm, step_nm / 2
+    again = (z - turn >= low - near) | (z + turn <= high + near)
+    if alike.mean() < _ONE_GAP or alike.sum() < _JUMPING * again.sum():
+        return whole
+    width = turn - max(step_nm, _APART_NM)
+    if not _LEAST_RANGE_NM <= width < high - low:
+        return whole
+    start = float(np.clip(-width / 2, low, high - width))
+    return start, start + width
 
 
 def usable_range(

@@ -17,6 +17,7 @@ from blinkloop.training.calibration.bead_pairs import twin_distance_px
 from blinkloop.training.calibration.bead_quality import (
     Fold,
     Refit,
+    clear_range,
     refit,
     split,
     usable_range,
@@ -128,7 +129,10 @@ def report(
     psf = samples.psf()
     folds = list(split(model, half, settings, samples))
     everything = refit(model, folds, settings, samples)
-    z_range = usable_range(everything, psf.z_range_nm, step)
+    clear = clear_range(everything, psf.z_range_nm, step)
+    if clear != psf.z_range_nm:
+        everything = refit(model, folds, settings, samples, clear)
+    z_range = usable_range(everything, clear, step)
     result = everything.within(*z_range)
     halves = (folds[0].psf, folds[1].psf) if len(folds) == 2 else None
     limits = bounds(psf, z_range, pixel, halves=halves)
@@ -168,7 +172,8 @@ def report(
         _notes(samples, settings, psf),
         [
             *_crowd(model, out),
-            *_warnings(model, samples, result, z_range, psf, settings),
+            *_turned(clear, psf.z_range_nm),
+            *_warnings(model, samples, result, z_range, clear, settings),
         ],
     )
 
@@ -297,12 +302,23 @@ def _crowd(model: Model, dropped: Sequence[DroppedBead]) -> list[str]:
     ]
 
 
+def _turned(clear: tuple[float, float], whole: tuple[float, float]) -> list[str]:
+    """That the stack holds more than one turn of its PSF."""
+    if clear == whole:
+        return []
+    return [
+        f"the PSF comes again (a double helix after half a turn), so only z from "
+        f"{clear[0]:.0f} to {clear[1]:.0f} nm, of {whole[0]:.0f} to {whole[1]:.0f} nm, "
+        f"can be told from it"
+    ]
+
+
 def _warnings(
     model: Model,
     samples: Samples,
     result: Refit,
-    z_range: tuple[float, float],
-    psf: SplinePsf,
+    kept: tuple[float, float],
+    whole: tuple[float, float],
     settings: BeadSettings,
 ) -> list[str]:
     said = []
@@ -324,7 +340,6 @@ def _warnings(
             "but the middle: record slices on both sides of the focus, or say with "
             "--focus which slice is z = 0"
         )
-    whole, kept = psf.z_range_nm, z_range
     share = 1 - (kept[1] - kept[0]) / (whole[1] - whole[0])
     if share > _CUT_SHARE:
         said.append(
