@@ -40,7 +40,7 @@ from blinkloop.training.calibration.bead_selection import (
     smaller_sizes,
     window_sizes,
 )
-from blinkloop.training.calibration.bead_steps import warn_of_steps
+from blinkloop.training.calibration.bead_steps import refuse_opposite, warn_of_steps
 
 __all__ = ["calibrate_beads"]
 
@@ -98,11 +98,12 @@ def calibrate_beads(
         beads = _cut(fields, [bead.found for bead in beads], half)
     progress(f"registering {len(beads)} of {len(beads) + len(dropped)} beads")
     beads, lost = _centred_windows(fields, align_beads(beads), half)
+    places = [field.stack for field in fields]
+    refuse_opposite(places, beads)
     model = build_model(beads)
     dropped += lost + [(bead.found, reason) for bead, reason in model.dropped]
     samples = sample_model(model, half, _focus_turned(settings, fields[0]))
     progress(f"fitting {len(model.beads)} beads with the PSF")
-    places = [field.stack for field in fields]
     result = report(places, model, samples, half, settings, dropped)
     return replace(
         result,
