@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -273,7 +274,7 @@ def _show(result: BeadCalibration) -> None:
     low, high = c.z_range_nm
     rows, columns = c.psf().window_shape
     fitted = (f"{q[f'refit_rmse_{axis}_nm']:.1f}" for axis in "xyz")
-    bound = (f"{q[f'crlb_{axis}_nm_5000_photons']:.1f}" for axis in "xyz")
+    bound = (_or_unknown(q[f"crlb_{axis}_nm_5000_photons"]) for axis in "xyz")
     print_table(
         "PSF",
         ("", "value"),
@@ -287,6 +288,10 @@ def _show(result: BeadCalibration) -> None:
             ("bound at 5000 photons in x, y, z, nm", ", ".join(bound)),
         ],
     )
+
+
+def _or_unknown(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "unknown"
 
 
 def _residual(result: BeadCalibration) -> str | None:

@@ -11,6 +11,7 @@ from blinkloop.training.calibration.bead_finding import find_beads
 from blinkloop.training.calibration.bead_pairs import lobe_distance_px
 from blinkloop.training.calibration.bead_records import BeadSettings, BeadStack
 from blinkloop.training.calibration.bead_selection import look_at, select_beads
+from blinkloop.training.calibration.beads import calibrate_beads
 
 PSFS = {
     "astigmatic": (astigmatic(), 26),
@@ -59,6 +60,34 @@ def test_lobes_that_stay_apart_are_one_bead(turned):
     away = np.abs(found[:, None] - truth).max(2)
     assert away.min(1).max() <= 1.5
     assert sorted(away.argmin(1)) == list(range(5))
+
+
+@pytest.mark.parametrize("reach_px", [6.0, 8.0])
+@pytest.mark.parametrize(("slices", "dz_nm"), [(11, 26), (21, 26), (21, 50)])
+def test_lobes_that_turn_about_their_middle_are_one_bead(reach_px, slices, dz_nm):
+    """Once: of a single bead each lobe was one, and z did not follow the stage."""
+    psf = Lobes("helix", reach_px=reach_px)
+    rng = np.random.default_rng(8)
+    stack = stack_of(
+        psf, [(50.3, 44.2)], rng, shape=(91, 104), slices=slices, dz_nm=dz_nm
+    )
+    found = calibrate_beads([BeadStack(stack)], BeadSettings(float(dz_nm), 100.0))
+    assert [round(bead.x_px) for bead in found.used] == [50]
+    quality = found.calibration.quality
+    np.testing.assert_allclose(quality["refit_z_slope"], 1, atol=0.02)
+    assert quality["refit_rmse_z_nm"] < 8
+    assert not any("two spots" in text for text in found.warnings)
+
+
+@pytest.mark.parametrize("drift_px", [(0.0, 0.0), (2.0, 3.0), (-3.0, 2.0)])
+def test_two_beads_are_no_lobes_though_they_drift(drift_px):
+    rng = np.random.default_rng(9)
+    beads = [(40.3, 40.2), (62.1, 47.3)]
+    stack = stack_of(astigmatic(), beads, rng, shape=(90, 101), drift_px=drift_px)
+    assert len(find_beads(stack.astype(np.float64))) == 2
+    one = stack_of(astigmatic(), beads[:1], rng, shape=(90, 101), drift_px=drift_px)
+    loose = stack_of(astigmatic(), beads[1:], rng, shape=(90, 101), background=0)
+    assert len(find_beads((one + loose).astype(np.float64))) == 2
 
 
 def test_grids_and_pairs_of_beads_are_no_lobes():

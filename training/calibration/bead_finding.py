@@ -19,7 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop import extras
-from blinkloop.training.calibration.bead_pairs import lobe_distance_px
+from blinkloop.training.calibration.bead_crowds import copies
+from blinkloop.training.calibration.bead_pairs import (
+    lobe_distance_px,
+    turning_distance_px,
+)
 
 __all__ = [
     "Sighting",
@@ -40,6 +44,9 @@ _PARTS, _STATIC = 6, 0.85
 _SAMPLES = 2_000_000
 _SATELLITE_SCALES = 3.0
 _SATELLITE_RESPONSE = 0.4
+_STRONG = 0.25
+"""Spots of this response, relative to the strongest, are counted."""
+_FEWEST_IN_CROWD, _COPIES, _MORE = 6, 0.75, 1.3
 _HOLDS_BOTH = 0.67
 """Two spots at distance d are one maximum from a scale of 0.63 d on."""
 
@@ -131,11 +138,46 @@ def find_beads(
     moving = bool(len(seen)) and _is_static(photons_ZHW, seen)
     if moving:
         seen = _find(photons_ZHW, scale_px, moving=True)
-    apart = lobe_distance_px(seen.column, seen.row, seen.response)
-    if scale_px is None and apart > 0:
+    if scale_px is None:
+        seen = _in_a_crowd(photons_ZHW, seen, moving=moving)
+    if scale_px is not None:
+        return seen
+    spots = (seen.column, seen.row, seen.response)
+    apart = lobe_distance_px(*spots) or turning_distance_px(photons_ZHW, *spots)
+    if apart > 0:
         both = _find(photons_ZHW, _HOLDS_BOTH * apart, moving=moving)
         return both if len(both) else seen
     return seen
+
+
+def _in_a_crowd(
+    photons_ZHW: npt.NDArray[np.floating], seen: Sighting, *, moving: bool
+) -> Sighting:
+    """The beads that a wide filter saw as one, or what it saw.
+
+    In a crowd the strongest response is that of several beads, through a filter that
+    holds them all. Narrower ones see more spots, which all change with z in the same
+    way; lobes of one PSF do not.
+    """
+    most = _MORE * float(_strong(seen).sum())
+    for scale in _SCALES_PX[0.99 * seen.scale_px > _SCALES_PX][::-1]:
+        found = _find(photons_ZHW, float(scale), moving=moving)
+        strong = _strong(found)
+        count = int(strong.sum())
+        if count < _FEWEST_IN_CROWD or count <= most:
+            continue
+        half = max(3, math.ceil(2 * scale))
+        share = copies(photons_ZHW, found.column[strong], found.row[strong], half)
+        if share >= _COPIES and share * count > most:
+            seen, most = found, share * count
+    return seen
+
+
+def _strong(seen: Sighting) -> npt.NDArray[np.bool_]:
+    flags: npt.NDArray[np.bool_] = seen.response > _STRONG * seen.response.max(
+        initial=0.0
+    )
+    return flags
 
 
 def _is_static(photons_ZHW: npt.NDArray[np.floating], seen: Sighting) -> bool:

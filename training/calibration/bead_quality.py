@@ -2,7 +2,7 @@
 
 Heights are compared with those of the stage, positions with the bead's own median. The
 numbers hold the noise of the beads, their flaws, and unevenness of the stage; single
-molecules are dimmer and scatter by their Cramer-Rao bound.
+molecules are dimmer and scatter by their Cramer-Rao bound (`bead_bounds`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.fitting import Windows, fit_psf
-from blinkloop.optics import SplinePsf, crlb
+from blinkloop.optics import SplinePsf
 from blinkloop.training.calibration.bead_alignment import average
 from blinkloop.training.calibration.bead_model import Model, Samples, sample_model
 from blinkloop.training.calibration.bead_records import BeadSettings
 
-__all__ = ["Bounds", "Fold", "Refit", "bounds", "refit", "split", "usable_range"]
+__all__ = ["Fold", "Refit", "clear_range", "refit", "split", "usable_range"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -27,6 +27,7 @@ Integers = npt.NDArray[np.int64]
 _MOST_BEADS = 8
 _WRONG_NM = 100.0
 _LEAST_SLOPE, _LEAST_RANGE_NM = 0.7, 500.0
+_JUMP_NM, _ONE_GAP, _JUMPING, _APART_NM = 300.0, 0.8, 0.15, 50.0
 _FIT_HALF_PX = 24
 _FLOOR = 0.002
 _FEWEST_TO_SPLIT = 12
@@ -88,23 +89,18 @@ class Refit:
         return float(np.sqrt(np.mean(error**2))) if len(error) else float("nan")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Bounds:
-    """Cramer-Rao bounds (SD, nm) over z for one emitter in the middle of a pixel."""
-
-    z_nm: Floats
-    x_sd_nm: Floats
-    y_sd_nm: Floats
-    z_sd_nm: Floats
-    photons: float
-    background: float
-
-
 def refit(
-    model: Model, folds: Sequence[Fold], settings: BeadSettings, samples: Samples
+    model: Model,
+    folds: Sequence[Fold],
+    settings: BeadSettings,
+    samples: Samples,
+    z_range_nm: tuple[float, float] | None = None,
 ) -> Refit:
-    """Fit x, y, z, photons and background of every slice of the beads."""
-    parts = [_fit_slices(fold, model, samples, settings) for fold in folds]
+    """Fit x, y, z, photons and background of every slice of the beads.
+
+    With `z_range_nm` only slices at these heights, and no fit leaves them.
+    """
+    parts = [_fit_slices(fold, model, samples, settings, z_range_nm) for fold in folds]
     return Refit(
         np.concatenate([part.bead for part in parts]),
         np.concatenate([part.stage_nm for part in parts]),
@@ -154,11 +150,17 @@ def split(
 
 
 def _fit_slices(
-    fold: Fold, model: Model, samples: Samples, settings: BeadSettings
+    fold: Fold,
+    model: Model,
+    samples: Samples,
+    settings: BeadSettings,
+    z_range_nm: tuple[float, float] | None,
 ) -> Refit:
     psf, numbers = fold.psf, fold.beads
     half = min(min(psf.window_shape) // 2, _FIT_HALF_PX)
     low, high = psf.z_range_nm
+    if z_range_nm is not None:
+        low, high = max(low, z_range_nm[0]), min(high, z_range_nm[1])
     focus, centre_y, centre_x = samples.centre
     images, stages, of_bead, tops, lefts, drifts = [], [], [], [], [], []
     place = samples.placement
@@ -187,7 +189,7 @@ def _fit_slices(
     peak = np.nanmax(photons, (1, 2), keepdims=True) if len(photons) else photons
     floor = np.broadcast_to(np.maximum(_FLOOR * peak, 1.0), photons.shape)
     windows = Windows(photons, np.concatenate(lefts), np.concatenate(tops), floor)
-    fits = fit_psf(windows, psf, z_starts=11, tries=2)
+    fits = fit_psf(windows, psf, z_range_nm=(low, high), z_starts=11, tries=2)
     good = np.isfinite(fits.x_px + fits.y_px + fits.z_nm) & np.isfinite(
         fits.x_sigma_px + fits.y_sigma_px
     )
@@ -220,6 +222,34 @@ def _cut(light: Floats, y: int, x: int, half: int) -> Floats:
     """Windows around a pixel; NaN where there is none."""
     wide = np.pad(light, ((0, 0), (half, half), (half, half)), constant_values=np.nan)
     return wide[:, y : y + 2 * half + 1, x : x + 2 * half + 1]
+
+
+def clear_range(
+    result: Refit, whole: tuple[float, float], step_nm: float
+) -> tuple[float, float]:
+    """Heights around z = 0 among which a PSF that comes again does not.
+
+    A double helix is the same after half a turn: fits jump by that, and where they do
+    depends on chance. Jumps by one distance, of a fair share of the slices that lie so
+    far from others, say so. (A 2D PSF jumps to the other side of its focus, by any.)
+    """
+    low, high = whole
+    gaps = np.abs(result.z_nm - result.stage_nm)
+    gaps = gaps[gaps > max(_JUMP_NM, 3 * step_nm)]
+    if not len(gaps):
+        return whole
+    turn = float(np.median(gaps))
+    alike = np.abs(gaps - turn) <= max(_WRONG_NM, 1.5 * step_nm)
+    # Slices that lie a turn away from another height of the stack.
+    z, near = result.stage_nm, step_nm / 2
+    again = (z - turn >= low - near) | (z + turn <= high + near)
+    if alike.mean() < _ONE_GAP or alike.sum() < _JUMPING * again.sum():
+        return whole
+    width = turn - max(step_nm, _APART_NM)
+    if not _LEAST_RANGE_NM <= width < high - low:
+        return whole
+    start = float(np.clip(-width / 2, low, high - width))
+    return start, start + width
 
 
 def usable_range(
@@ -257,21 +287,3 @@ def usable_range(
     # Hardly a slice agrees: say what was measured, not that nothing is usable.
     enough = min(0.3 * (high - low), _LEAST_RANGE_NM)
     return (start, stop) if found >= enough else whole
-
-
-def bounds(
-    psf: SplinePsf,
-    z_range_nm: tuple[float, float],
-    pixel_size_nm: float,
-    *,
-    photons: float = 5000.0,
-    background: float = 20.0,
-    points: int = 41,
-) -> Bounds:
-    """Cramer-Rao bounds over z with shot noise alone."""
-    z = np.linspace(*z_range_nm, points)
-    middle, light = np.zeros(points), np.full(points, photons)
-    model = np.maximum(psf.roi(middle, middle, z, light)[0], 0.0) + background
-    slopes = psf.derivatives(middle, middle, z, light)
-    x, y, height = np.sqrt(crlb(slopes, model)[:, :3].T)
-    return Bounds(z, x * pixel_size_nm, y * pixel_size_nm, height, photons, background)

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from blinkloop.optics import SplinePsf
 from blinkloop.psf_file import PsfCalibration
+from blinkloop.training.calibration.bead_bounds import Bounds, bounds
 from blinkloop.training.calibration.bead_model import Model, Samples
 from blinkloop.training.calibration.bead_pairs import twin_distance_px
 from blinkloop.training.calibration.bead_quality import (
-    Bounds,
     Fold,
     Refit,
-    bounds,
+    clear_range,
     refit,
     split,
     usable_range,
@@ -28,7 +28,7 @@ from blinkloop.training.calibration.bead_records import (
     DroppedBead,
     Found,
 )
-from blinkloop.training.calibration.bead_selection import MARGIN_PX
+from blinkloop.training.calibration.bead_selection import MARGIN_PX, NEIGHBOUR
 
 __all__ = ["BeadCalibration", "Example", "UsedBead", "report"]
 
@@ -41,6 +41,7 @@ _SLOPE_ERROR = 0.05
 _LEAST_SLOPE = 0.7
 _CUT_SHARE = 0.25
 _NOISE = 0.015
+_CROWD, _CROWD_RESIDUAL = 1.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,13 @@ def report(
     psf = samples.psf()
     folds = list(split(model, half, settings, samples))
     everything = refit(model, folds, settings, samples)
-    z_range = usable_range(everything, psf.z_range_nm, step)
+    clear = clear_range(everything, psf.z_range_nm, step)
+    if clear != psf.z_range_nm:
+        everything = refit(model, folds, settings, samples, clear)
+    z_range = usable_range(everything, clear, step)
     result = everything.within(*z_range)
-    limits = bounds(psf, z_range, pixel)
+    halves = (folds[0].psf, folds[1].psf) if len(folds) == 2 else None
+    limits = bounds(psf, z_range, pixel, halves=halves)
     out = [
         DroppedBead(
             stacks[one.stack].name,
@@ -165,7 +170,11 @@ def report(
         limits,
         _example(folds, model, samples, step),
         _notes(samples, settings, psf),
-        _warnings(model, samples, result, z_range, psf, settings),
+        [
+            *_crowd(model, out),
+            *_turned(clear, psf.z_range_nm),
+            *_warnings(model, samples, result, z_range, clear, settings),
+        ],
     )
 
 
@@ -278,12 +287,38 @@ def _notes(samples: Samples, settings: BeadSettings, psf: SplinePsf) -> list[str
     ]
 
 
+def _crowd(model: Model, dropped: Sequence[DroppedBead]) -> list[str]:
+    """That the beads used are disturbed by those beside them."""
+    near = sum(NEIGHBOUR in one.reason for one in dropped)
+    if near < _CROWD * len(model.beads):
+        return []
+    differ = float(np.median([bead.residual for bead in model.beads]))
+    if len(model.beads) > 1 and differ < _CROWD_RESIDUAL:
+        return []
+    what = f", and those used differ by {100 * differ:.0f} %" if differ else ""
+    return [
+        f"{near} beads have another one beside them{what}: the field is crowded, and "
+        f"light of neighbours is in the PSF; record a sparser sample"
+    ]
+
+
+def _turned(clear: tuple[float, float], whole: tuple[float, float]) -> list[str]:
+    """That the stack holds more than one turn of its PSF."""
+    if clear == whole:
+        return []
+    return [
+        f"the PSF comes again (a double helix after half a turn), so only z from "
+        f"{clear[0]:.0f} to {clear[1]:.0f} nm, of {whole[0]:.0f} to {whole[1]:.0f} nm, "
+        f"can be told from it"
+    ]
+
+
 def _warnings(
     model: Model,
     samples: Samples,
     result: Refit,
-    z_range: tuple[float, float],
-    psf: SplinePsf,
+    kept: tuple[float, float],
+    whole: tuple[float, float],
     settings: BeadSettings,
 ) -> list[str]:
     said = []
@@ -305,7 +340,6 @@ def _warnings(
             "but the middle: record slices on both sides of the focus, or say with "
             "--focus which slice is z = 0"
         )
-    whole, kept = psf.z_range_nm, z_range
     share = 1 - (kept[1] - kept[0]) / (whole[1] - whole[0])
     if share > _CUT_SHARE:
         said.append(

@@ -6,6 +6,7 @@ silently but what is fainter than 2 % of the brightest bead of its stack.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from blinkloop.training.calibration.bead_records import (
 __all__ = [
     "BORDER",
     "MARGIN_PX",
+    "NEIGHBOUR",
     "SMALLEST_HALF_PX",
     "Field",
     "cut_beads",
@@ -45,13 +47,19 @@ MARGIN_PX = 3
 SMALLEST_HALF_PX = 5
 """Half side of the smallest window that is tried."""
 
+NEIGHBOUR = "another bead is"
+"""In the reason for a bead that has another one beside it."""
+
 BORDER = "from the border"
 """In the reason for a bead whose window reaches out of the field."""
 
 _SHARE = 0.96
+_FARTHEST_PX = 55
 _LARGEST_HALF_PX = 32
 _DIM, _INVISIBLE = 0.1, 0.02
 _LOBE = 0.2
+_RIM = 0.4
+"""A lone bead has 0.00 to 0.05, one cut out closely 0.35, one in a crowd 0.5 to 1."""
 _MOST_BEADS = 60
 _FULL_WELLS = (255, 1023, 4095, 16383, 65535)
 _PLATEAU_PX = 4
@@ -59,12 +67,16 @@ _PLATEAU_PX = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """A stack in photons, and what was seen in it; `radius_px` holds most light."""
+    """A stack in photons, and what was seen in it; `radius_px` holds most light.
+
+    `mean` is the smooth (H, W) mean over z.
+    """
 
     stack: BeadStack
     photons: npt.NDArray[np.float32]
     sighting: Sighting
     radius_px: int
+    mean: Floats
 
 
 def look_at(stack: BeadStack, photons: npt.NDArray[np.float32]) -> Field:
@@ -73,22 +85,30 @@ def look_at(stack: BeadStack, photons: npt.NDArray[np.float32]) -> Field:
     Hot pixels are taken out of `photons`, in place.
     """
     without_hot_pixels(photons)
+    ndimage = extras.require("scipy.ndimage", "Finding beads", "train")
     sighting = find_beads(photons)
-    if not len(sighting):
-        return Field(stack, photons, sighting, 0)
     image = projection(photons)
+    mean: Floats = ndimage.gaussian_filter(image, 1.0)
+    if not len(sighting):
+        return Field(stack, photons, sighting, 0, mean)
     radii = []
-    # The strongest beads say it best; of several the median, as neighbours shine in.
-    for at in range(min(len(sighting), 5)):
-        if sighting.response[at] < 0.2 * sighting.response[0]:
-            break
-        column, row = int(sighting.column[at]), int(sighting.row[at])
-        away = np.hypot(sighting.column - column, sighting.row - row)
-        strong = (away > 0) & (sighting.response > 0.1 * sighting.response[at])
-        free = int(away[strong].min() * 0.6) if strong.any() else 55
-        reach = max(min(free, 55), int(2 * sighting.scale_px) + 1)
+    strong = np.flatnonzero(sighting.response >= 0.2 * sighting.response[0])
+    free = [_free_px(sighting, int(at)) for at in strong]
+    # The lonely and strong say it best; of several the median, as neighbours shine in.
+    for at in np.argsort(-np.array(free), kind="stable")[:5]:
+        number = int(strong[at])
+        column, row = int(sighting.column[number]), int(sighting.row[number])
+        reach = max(free[at], int(2 * sighting.scale_px) + 1)
         radii.append(light_radius(image, column, row, _SHARE, reach))
-    return Field(stack, photons, sighting, int(np.median(radii)))
+    return Field(stack, photons, sighting, int(np.median(radii)), mean)
+
+
+def _free_px(seen: Sighting, number: int) -> int:
+    """How far from a bead its light can be measured, for the next one."""
+    away = np.hypot(seen.column - seen.column[number], seen.row - seen.row[number])
+    strong = (away > 0) & (seen.response > 0.1 * seen.response[number])
+    nearest = float(away[strong].min()) * 0.6 if strong.any() else math.inf
+    return int(min(nearest, _FARTHEST_PX))
 
 
 def window_sizes(fields: list[Field], roi_px: int | None) -> list[int]:
@@ -118,9 +138,12 @@ def smaller_sizes(
 
 
 def select_beads(
-    field: Field, number: int, half: int
+    field: Field, number: int, half: int, *, given: bool = False
 ) -> tuple[list[Found], list[tuple[Found, str]]]:
-    """Beads of one stack whose window of +- `half` px can be used; others, and why."""
+    """Beads of one stack whose window of +- `half` px can be used; others, and why.
+
+    A window that was `given` may cut off what it likes.
+    """
     seen, stack = field.sighting, field.stack
     height, width = field.photons.shape[1:]
     room = half + MARGIN_PX
@@ -155,9 +178,14 @@ def select_beads(
             reason = f"{edge} px {BORDER}; a window of {2 * half + 1} px does not fit"
         elif near.any():
             away = np.hypot(seen.column[near] - x, seen.row[near] - y).min()
-            reason = f"another bead is {away:.0f} px away"
+            reason = f"{NEIGHBOUR} {away:.0f} px away"
         elif relative < _DIM:
             reason = f"dim: {100 * relative:.0f} % of the brightest bead"
+        elif not given and (rim := _rim_light(field.mean, x, y, room)) > _RIM:
+            reason = (
+                f"light at the rim of its window is {100 * rim:.0f} % of its own: "
+                f"{NEIGHBOUR} near"
+            )
         if reason is None and len(used) >= _MOST_BEADS:
             reason = f"more than {_MOST_BEADS} beads; the brightest are used"
         one = Found(number, x, y, value)
@@ -166,6 +194,19 @@ def select_beads(
         else:
             dropped.append((one, reason))
     return used, dropped
+
+
+def _rim_light(mean: Floats, x: int, y: int, room: int) -> float:
+    """Brightest part of the rim of a window above its background, over the peak's.
+
+    Neighbours that are no spots of their own are seen by their light.
+    """
+    window = mean[y - room : y + room + 1, x - room : x + room + 1]
+    ring = np.ones(window.shape, bool)
+    ring[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX] = False
+    level = window - _plane(window[None], [np.zeros(1, np.int64)], ring)
+    dark = float(np.quantile(level[ring], 0.1))
+    return float((level[ring].max() - dark) / max(float(level.max()) - dark, 1e-300))
 
 
 def _saturated(stack: BeadStack, x: int, y: int, half: int) -> str | None:

@@ -40,7 +40,7 @@ from blinkloop.training.calibration.bead_selection import (
     smaller_sizes,
     window_sizes,
 )
-from blinkloop.training.calibration.bead_steps import warn_of_steps
+from blinkloop.training.calibration.bead_steps import refuse_opposite, warn_of_steps
 
 __all__ = ["calibrate_beads"]
 
@@ -98,11 +98,12 @@ def calibrate_beads(
         beads = _cut(fields, [bead.found for bead in beads], half)
     progress(f"registering {len(beads)} of {len(beads) + len(dropped)} beads")
     beads, lost = _centred_windows(fields, align_beads(beads), half)
+    places = [field.stack for field in fields]
+    refuse_opposite(places, beads)
     model = build_model(beads)
     dropped += lost + [(bead.found, reason) for bead, reason in model.dropped]
     samples = sample_model(model, half, _focus_turned(settings, fields[0]))
     progress(f"fitting {len(model.beads)} beads with the PSF")
-    places = [field.stack for field in fields]
     result = report(places, model, samples, half, settings, dropped)
     return replace(
         result,
@@ -172,12 +173,12 @@ def _choose(
     sizes = window_sizes(fields, settings.roi_px)
     tried = []
     for half in sizes:
-        tried.append((*_select(fields, half), half))
+        tried.append((*_select(fields, half, settings.roi_px is not None), half))
         if len(tried[-1][0]) >= min(3, strong):
             break
     if not any(found for found, _, _ in tried):
         for half in smaller_sizes(sizes[-1], tried[-1][1], settings.roi_px):
-            tried.append((*_select(fields, half), half))
+            tried.append((*_select(fields, half, given=False), half))
             if tried[-1][0]:
                 break
     enough = [one for one in tried if len(one[0]) >= 3]
@@ -226,14 +227,14 @@ def _look_closer(
 
 
 def _select(
-    fields: list[Field], half: int
+    fields: list[Field], half: int, given: bool
 ) -> tuple[list[Found], list[tuple[Found, str]]]:
     """Beads of all stacks that can be used with a window, and the others."""
     found: list[Found] = []
     dropped: list[tuple[Found, str]] = []
     for number, field in enumerate(fields):
         if len(field.sighting):
-            used, out = select_beads(field, number, half)
+            used, out = select_beads(field, number, half, given=given)
             found += used
             dropped += out
     return found, dropped
