@@ -142,7 +142,7 @@ def test_refused(
 
 
 DEMO = (
-    *("--pixel-size-nm", 100, "--exposure-ms", 2, "--threshold", 0.6),
+    *("--pixel-size-nm", 100, "--exposure-ms", 2, "--threshold", 0.3),
     *("--set", "Camera.PixelType=16bit"),
     *("--set", "Camera.OnCameraCCDXSize=33", "--set", "Camera.OnCameraCCDYSize=21"),
 )
@@ -185,14 +185,14 @@ def test_run_keeps_whole_frames_and_every_skipped_one_of_the_part(
     whole = LiveStoreReader(store)
     assert whole.meta["analysed_roi_px"] == [8, 4, 16, 12]
     part = RegionMovie(RawMovie(out / "raw.ome.zarr"), Roi(8, 4, 16, 12))
-    network = StreamLocalizer(read_model(model), threads=1, threshold=0.6)
+    network = StreamLocalizer(read_model(model), threads=1, threshold=0.3)
     expected = [
         r.localizations for r in localize_movie(MovieSource(part).frames(), network)
     ]
     assert_same_table(whole.rows(), np.concatenate(expected))
     assert len(whole) > 0
     # A fit of the raw data sees the whole field of every frame.
-    fit = ("-m", model, "--threshold", 0.6, "-o", tmp_path / "whole.zarr", "--json")
+    fit = ("-m", model, "--threshold", 0.3, "-o", tmp_path / "whole.zarr", "--json")
     done = good("fit", out / "raw.ome.zarr", *fit).json
     assert done["frames"] == 60
     assert done["frames_resumed"] == 0
