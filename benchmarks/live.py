@@ -6,6 +6,8 @@ frame by the core to its result. The virtual camera draws on the same processor.
 
     python benchmarks/live.py --size 128x128 --fps 100 --seconds 60
     python benchmarks/live.py --model astigmatic --size 64x64 --fps 25 --seconds 5
+    python benchmarks/live.py --model astigmatic-lite --size 512x512 --seconds 20
+        --roi whole center:256x256 center:128x128
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             *("--size", arguments.size, "--backend", arguments.backend),
             *("--seed", str(arguments.seed), "-o", f"{folder}/live"),
         ]
+        if arguments.roi and arguments.roi != ["whole"]:
+            command += ["--roi", arguments.roi[0]]
         if arguments.model:
             command += ["--model", arguments.model]
         if arguments.threads:
@@ -48,6 +52,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         **{key: record[key] for key in (*_SHOWN, *shown)},
         "fps": arguments.fps,
         "size": arguments.size,
+        "roi": record.get("analysed_roi_px", "whole"),
         "processor_s_per_frame": round(
             (used.ru_utime + used.ru_stime) / max(record["frames_seen"], 1), 5
         ),
@@ -55,6 +60,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "load_average": os.getloadavg()[0],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def in_turn(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The records of several parts of the same camera, a process for each."""
+    given = sys.argv[1:]
+    first = given.index("--roi")
+    others = given[:first] + given[first + 1 + len(arguments.roi) :]
+    records = []
+    for part in arguments.roi:
+        command = [sys.executable, __file__, *others, "--json", "--roi", part]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        records.append(json.loads(done.stdout))
+    return records
 
 
 def main() -> None:
@@ -67,14 +85,22 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--roi",
+        nargs="*",
+        default=[],
+        help="part that is analysed, as of blinkloop demo, or whole; several: in turn",
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    record = measure(arguments)
+    several = len(arguments.roi) > 1
+    records = in_turn(arguments) if several else [measure(arguments)]
     if arguments.json:
-        print(json.dumps(record, indent=1))
+        print(json.dumps(records if several else records[0], indent=1))
         return
-    for name, value in record.items():
-        print(f"{name:24} {value}")
+    for record in records:
+        for name, value in record.items():
+            print(f"{name:24} {value}")
 
 
 if __name__ == "__main__":

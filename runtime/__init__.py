@@ -18,6 +18,7 @@ from blinkloop.runtime.protocols import (
     Sink,
 )
 from blinkloop.runtime.records import Frame, FrameResult, Gap, Roi
+from blinkloop.runtime.region_source import RegionSource, WholeRecorder, snapped
 from blinkloop.runtime.report import EndedBy, RunReport
 from blinkloop.runtime.sinks import LiveStore, MemorySink, read_live_store
 
@@ -40,10 +41,12 @@ __all__ = [
     "Pipeline",
     "PipelineSettings",
     "PipelineStatus",
+    "RegionSource",
     "Roi",
     "RunReport",
     "Sink",
     "StreamLocalizer",
+    "WholeRecorder",
     "backend_table",
     "create_backend",
     "localize_movie",
@@ -52,4 +55,5 @@ __all__ = [
     "read_card",
     "read_live_store",
     "read_model",
+    "snapped",
 ]

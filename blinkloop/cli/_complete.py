@@ -29,6 +29,7 @@ from blinkloop.cli._live import LiveRun, write_tables
 from blinkloop.cli._options import CameraFlags
 from blinkloop.cli._output import note
 from blinkloop.cli._recording import RAW_NAME, say_left
+from blinkloop.cli._roi import ROI_KEY
 from blinkloop.cli._session import Session, open_session
 from blinkloop.cli._signals import stopping
 from blinkloop.errors import InputError
@@ -179,7 +180,7 @@ def complete(
         See `open_session`.
     """
     from blinkloop.integrations.movies import MovieSource, RawMovie, RegionMovie
-    from blinkloop.runtime import LiveStore, Pipeline
+    from blinkloop.runtime import LiveStore, Pipeline, Roi
     from blinkloop.runtime.raw import frames_to_fit, runs_with_context
     from blinkloop.runtime.sinks import FrameSetSink
 
@@ -189,7 +190,9 @@ def complete(
     todo = wanted[~np.isin(wanted, done)]
     if not len(todo):
         return Completion(0, 0, None, None)
-    plan = FitPlan(raw, Wanted())
+    # A run that analysed a part goes on with that part: one table, one field.
+    part = raw.store.meta.get(ROI_KEY)
+    plan = FitPlan(raw if part is None else RegionMovie(raw, Roi(*part)), Wanted())
     session = open_session(
         model,
         CameraFlags(values=dict(meta["camera"])),
@@ -223,7 +226,7 @@ def complete(
         session.localizer,
         [FrameSetSink(store, todo)],
         settings=plan.settings(),
-        meta={**session.meta, "catch_up": True},
+        meta={**session.meta, **_field(raw.store.meta), "catch_up": True},
     )
     note(f"fitting {len(todo)} frames from {raw.store.path}")
     with stopping() as stop, progress_of(pipeline, len(todo)):
@@ -232,6 +235,11 @@ def complete(
     fitted = _fitted(folder, wanted, whole=stop.number is None)
     left = len(wanted) - len(fitted)
     return Completion(len(todo) - left, left, report.failure, stop.number)
+
+
+def _field(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What was analysed of which image, as a run says it; see `roi_meta`."""
+    return {key: meta[key] for key in (ROI_KEY, "camera_roi_px") if key in meta}
 
 
 def merge(

@@ -239,7 +239,7 @@ def run_live(
     warnings = [
         *report.warnings,
         *full_tables(report, session),
-        *run_warnings(report),
+        *run_warnings(report, source.roi),
     ]
     try:
         files, table = write_tables(store, folder, warnings)

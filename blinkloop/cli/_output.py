@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 __all__ = [
+    "command_line",
     "logs_to_stderr",
     "next_step",
     "note",
@@ -117,16 +118,17 @@ def next_step(*words: object) -> None:
     *words
         Those of a command, to be quoted as the shell needs; or one text.
     """
+    note(f"next: {words[0] if len(words) == 1 else command_line(*words)}")
+
+
+def command_line(*words: object) -> str:
+    """A command to paste: its words quoted as the shell needs."""
     said = [str(word) for word in words]
-    note(f"next: {said[0] if len(said) == 1 else _shell(said)}")
-
-
-def _shell(words: list[str]) -> str:
     # Imported here: they are a good part of the time of `blinkloop --help`.
     import shlex
     import subprocess
 
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return subprocess.list2cmdline(said) if os.name == "nt" else shlex.join(said)
 
 
 @contextmanager

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blinkloop.cli._output import note, plain
+from blinkloop.cli._bundled import bundled_models
+from blinkloop.cli._output import command_line, note, plain
+from blinkloop.cli._roi import ROI_KEY
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
     from blinkloop.cli._live import LiveRun
     from blinkloop.cli._session import Session
     from blinkloop.runtime import FrameSource
-    from blinkloop.runtime.raw import RawRecorder
+    from blinkloop.runtime.protocols import Recorder
 
 __all__ = ["RAW_NAME", "Recording", "recording_options"]
 
@@ -81,23 +83,31 @@ class Recording:
 
     def recorder(
         self, source: FrameSource, folder: Path, make_safe: Callable[[str], object]
-    ) -> RawRecorder | None:
-        """Who keeps the frames of a source; None when nobody asked for it."""
+    ) -> Recorder | None:
+        """Who keeps the frames of a source; None when nobody asked for it.
+
+        Of a source whose frames are analysed in part it keeps the whole ones.
+        """
+        from blinkloop.runtime import RegionSource, WholeRecorder
         from blinkloop.runtime.raw import RawRecorder, RawStore
 
         if not self.wanted:
             return None
-        store = RawStore(self.raw or folder / RAW_NAME, source.roi, source.dtype)
-        return RawRecorder(store, on_failure=make_safe, laser_log=folder / "laser.csv")
+        part = source if isinstance(source, RegionSource) else None
+        roi = source.roi if part is None else part.image
+        store = RawStore(self.raw or folder / RAW_NAME, roi, source.dtype)
+        log = folder / "laser.csv"
+        recorder = RawRecorder(store, on_failure=make_safe, laser_log=log)
+        return recorder if part is None else WholeRecorder(recorder, part)
 
-    def meta(self, recorder: RawRecorder | None, source: FrameSource) -> dict[str, Any]:
+    def meta(self, recorder: Recorder | None, source: FrameSource) -> dict[str, Any]:
         """More facts for the stores of a run with raw data."""
         if recorder is None:
             return {}
         context = click.get_current_context(silent=True)
         return {
             "policy": self.policy,
-            "raw": str(recorder.path.resolve()),
+            "raw": recorder.summary()["path"],
             "camera_facts": dict(source.camera_facts()),
             "settings": _said({} if context is None else context.params),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -117,6 +127,8 @@ class Recording:
                 f"{raw['frames_unwritten']} frames are not in the raw data: the disk "
                 f"was too slow or refused"
             )
+        if ROI_KEY in raw and raw["frames"]:
+            _say_rest(raw["path"], session, folder)
         if self.policy != "every" or not raw["frames"]:
             return run
         from blinkloop.cli._complete import catch_up
@@ -173,6 +185,15 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _say_rest(raw: str, session: Session, folder: Path) -> None:
+    """Say how the frames of which a part was analysed are localized whole."""
+    path, name = session.model.path, session.model.card.name
+    model = name if bundled_models().get(name) == path else path
+    out = folder / "whole.hdf5"
+    words = ("blinkloop", "fit", raw, "-m", model, "-o", out)
+    note(f"whole frames are in the raw data; localize them: {command_line(*words)}")
 
 
 def say_left(frames: int, folder: Path) -> None:

@@ -31,6 +31,9 @@ _ROWS = (
 def show_run(title: str, record: Mapping[str, Any]) -> None:
     """Print results, files and warnings of a run."""
     rows = [[name, record[key]] for name, key in _ROWS if record.get(key) is not None]
+    if "analysed_roi_px" in record:
+        x, y, width, height = record["analysed_roi_px"]
+        rows.insert(0, ["analysed part, px", f"{width} x {height} from ({x}, {y})"])
     latency = record["latency_ms"]
     if latency.get("p50") is not None:
         rows.append(["latency p50, ms", latency["p50"]])

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["from_corner", "read_truth"]
+    from blinkloop.runtime import Roi
+
+__all__ = ["from_corner", "read_truth", "true_density", "within"]
 
 
 def read_truth(path: Path, pixel_size_nm: float) -> npt.NDArray[np.void]:
@@ -65,3 +67,42 @@ def from_corner(
     moved["x_px"] -= origin[0]
     moved["y_px"] -= origin[1]
     return moved
+
+
+def within(table: npt.NDArray[np.void], field: Roi) -> npt.NDArray[np.bool_]:
+    """Which rows lie in a part of the chip, up to the outer edge of its pixels."""
+    x, y = table["x_px"] - field.x + 0.5, table["y_px"] - field.y + 0.5
+    inside: npt.NDArray[np.bool_] = (x >= 0) & (x <= field.width)
+    inside &= (y >= 0) & (y <= field.height)
+    return inside
+
+
+def true_density(
+    emitters: npt.NDArray[np.void],
+    frames: npt.NDArray[np.void],
+    field: Roi,
+    pixel_size_nm: float,
+) -> npt.NDArray[np.float64]:
+    """Emitters per um^2 that gave light from within a part of the chip.
+
+    Parameters
+    ----------
+    emitters, frames
+        Truth of a virtual microscope: both tables, frame numbers rising.
+    field
+        The part.
+    pixel_size_nm
+        In the sample.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) for each row of `frames`.
+    """
+    import numpy as np
+
+    rows = np.searchsorted(frames["frame"], emitters["frame"][within(emitters, field)])
+    number = np.bincount(rows, minlength=len(frames))
+    um2 = field.width * field.height * (pixel_size_nm / 1000) ** 2
+    density: npt.NDArray[np.float64] = number / um2
+    return density

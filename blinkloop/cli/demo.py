@@ -14,6 +14,7 @@ from blinkloop.cli._needs import check_needs
 from blinkloop.cli._options import CameraFlags, FiniteRange, FrameSize, json_option
 from blinkloop.cli._output import next_step, note, print_json
 from blinkloop.cli._recording import Recording, recording_options
+from blinkloop.cli._roi import Part, roi_meta, roi_option
 from blinkloop.cli._session import Session, open_session, raise_failure
 from blinkloop.errors import InputError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from blinkloop.cli._live import LiveRun
     from blinkloop.integrations.virtual import VirtualSettings
+    from blinkloop.runtime import FrameSource, Roi
     from blinkloop.runtime.feedback import FeedbackLoop
 
     _Truth = tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -100,6 +102,7 @@ _UPDATE_FRAMES = 40
     show_default=True,
     help="Height x width of the camera, px.",
 )
+@roi_option
 @click.option(
     "--threads",
     type=click.IntRange(1),
@@ -118,6 +121,7 @@ def command(
     seed: int,
     out: Path | None,
     size: tuple[int, int],
+    roi: Part | None,
     threads: int | None,
     backend: str,
     recording: Recording,
@@ -145,7 +149,7 @@ def command(
         new_core,
     )
     from blinkloop.integrations.virtual import demo_settings, load_virtual_microscope
-    from blinkloop.runtime import read_card
+    from blinkloop.runtime import RegionSource, Roi, read_card
 
     recording.check()
     check_needs(
@@ -154,6 +158,8 @@ def command(
     model = model or _default_model()
     path = resolve_model(model)
     card = read_card(path)
+    image = Roi(0, 0, size[1], size[0])
+    field = image if roi is None else roi.within(image, card)
     session = open_session(
         path,
         CameraFlags(),
@@ -161,14 +167,14 @@ def command(
         source="Micro-Manager",
         backend=backend,
         threads=threads,
-        live=size,
+        live=(field.height, field.width),
     )
     settings = demo_settings(
         card,
         target_per_um2=target,
         start=start,  # type: ignore[arg-type]
         seconds=seconds,
-        exposure_ms=exposure_ms or _exposure_ms(session, size),
+        exposure_ms=exposure_ms or _exposure_ms(session, field),
         height_px=size[0],
         width_px=size[1],
         structure=structure,  # type: ignore[arg-type]
@@ -194,7 +200,9 @@ def command(
             log=folder / "laser.csv",
             frame_s=settings.exposure_ms / 1000.0,
         )
-        source = MicroManagerSource(core, camera=scope.camera)
+        source: FrameSource = MicroManagerSource(core, camera=scope.camera)
+        if field != image:
+            source = RegionSource(source, field)
         tap = PixelTap(source)
         recorder = recording.recorder(source, folder, loop.make_safe)
         run = run_live(
@@ -206,6 +214,7 @@ def command(
             seconds=seconds,
             total=int(seconds * 1000 / settings.exposure_ms),
             meta={"virtual": settings.model_dump(mode="json")}
+            | roi_meta(source)
             | recording.meta(recorder, source),
             settings=camera_settings(source),
             recorder=recorder,
@@ -214,8 +223,9 @@ def command(
         run.files["laser_log"] = str(folder / "laser.csv")
         run.files["truth"] = str(scope.save_truth(folder / "truth.npz"))
         truth = scope.truth()
-        more = _against_truth(run, session, scope.settings, truth)
-        _pictures(run, session, scope.settings, truth, loop, folder)
+        more = roi_meta(source)
+        more |= _against_truth(run, session, scope.settings, truth, field)
+        _pictures(run, session, scope.settings, truth, field, loop, folder)
     finally:
         scope.unload()
     record = live_record(run, session, **more)
@@ -243,19 +253,17 @@ def _default_model() -> str:
     return names[0]
 
 
-def _exposure_ms(session: Session, size: tuple[int, int]) -> float:
+def _exposure_ms(session: Session, field: Roi) -> float:
     """Exposure at which the analysis takes its share of the frame time."""
     import numpy as np
 
-    from blinkloop.runtime import Frame, Roi
+    from blinkloop.runtime import Frame
 
-    height, width = size
-    pixels = np.full((height, width), 140, np.uint16)
-    roi = Roi(0, 0, width, height)
+    pixels = np.full((field.height, field.width), 140, np.uint16)
     took = []
     for index in range(12):
         started = time.perf_counter()
-        session.localizer.push([Frame(index, 0.0, pixels, roi)])
+        session.localizer.push([Frame(index, 0.0, pixels, field)])
         took.append(time.perf_counter() - started)
     session.localizer.flush()
     wanted = 1000 * float(np.median(took[4:])) / _LOAD
@@ -263,11 +271,16 @@ def _exposure_ms(session: Session, size: tuple[int, int]) -> float:
 
 
 def _against_truth(
-    run: LiveRun, session: Session, settings: VirtualSettings, truth: _Truth
+    run: LiveRun,
+    session: Session,
+    settings: VirtualSettings,
+    truth: _Truth,
+    field: Roi,
 ) -> dict[str, Any]:
     """Accuracy against the virtual truth, and the true density."""
     import numpy as np
 
+    from blinkloop.cli._truth import from_corner, true_density
     from blinkloop.evaluation import score
     from blinkloop.runtime.sinks import LiveStoreReader
 
@@ -280,17 +293,18 @@ def _against_truth(
     if not analysed.all():
         emitters = emitters[analysed]
     measured = score(
-        emitters,
-        run.localizations,
+        from_corner(emitters, (field.x, field.y)),
+        from_corner(run.localizations, (field.x, field.y)),
         card=session.model.card,
         frames=int(seen[-1]) + 1,
-        height_px=settings.height_px,
-        width_px=settings.width_px,
+        height_px=field.height,
+        width_px=field.width,
     )
-    last = frames[frames["frame"] >= seen[-1] * 2 // 3]
+    density = true_density(*truth, field, settings.pixel_size_nm)
+    last = density[frames["frame"] >= seen[-1] * 2 // 3]
     return {
         **measured.as_dict(),
-        "density_true_per_um2": float(last["emitters"].mean() / settings.field_um2),
+        "density_true_per_um2": float(last.mean()),
         "power_first_mw": settings.start_power_mw,
         "exposure_ms": settings.exposure_ms,
         "seed": settings.seed,
@@ -302,17 +316,19 @@ def _pictures(
     session: Session,
     settings: VirtualSettings,
     truth: _Truth,
+    field: Roi,
     loop: FeedbackLoop,
     folder: Path,
 ) -> None:
     """Draw reconstruction beside truth, and density above laser."""
     import numpy as np
 
+    from blinkloop.cli._truth import true_density, within
     from blinkloop.figures import density_figure, reconstruction_figure
     from blinkloop.render import Extent, render_gaussian
 
     pixel_nm = settings.pixel_size_nm
-    extent = Extent.of_camera(settings.width_px, settings.height_px, pixel_nm)
+    extent = Extent.of_camera(field.width, field.height, pixel_nm, field.x, field.y)
 
     def picture(rows: Any) -> Any:
         return render_gaussian(
@@ -324,7 +340,7 @@ def _pictures(
         )
 
     emitters, frames = truth
-    lit = settings.in_field(emitters["x_px"], emitters["y_px"])
+    lit = within(emitters, field)
     lit &= emitters["photons"] >= 50
     shown = {name: emitters[name][lit] for name in ("x_px", "y_px")}
     figure = reconstruction_figure(
@@ -343,7 +359,7 @@ def _pictures(
     density = np.full(history["frame"].shape, np.nan)
     place = np.searchsorted(frames["frame"], history["frame"].astype(np.int64))
     known = place < len(frames)
-    density[known] = frames["emitters"][place[known]] / settings.field_um2
+    density[known] = true_density(*truth, field, pixel_nm)[place[known]]
     figure = density_figure(
         history,
         true_density_per_um2=density,

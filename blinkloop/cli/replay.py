@@ -17,6 +17,7 @@ from blinkloop.cli._options import (
 )
 from blinkloop.cli._output import print_json
 from blinkloop.cli._recording import Recording, recording_options
+from blinkloop.cli._roi import Part, analysed, roi_meta, roi_option
 from blinkloop.cli._session import open_session, raise_failure, say
 
 __all__ = ["command"]
@@ -33,6 +34,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Folder for the results; default: a new one named by the time.",
 )
+@roi_option
 @click.option("--repeat", default=1, show_default=True, help="Play it so often.")
 @click.option(
     "--truth",
@@ -56,6 +58,7 @@ def command(
     recording: Recording,
     fps: float,
     out: Path | None,
+    roi: Part | None,
     repeat: int,
     truth: Path | None,
     target: float | str,
@@ -93,7 +96,7 @@ def command(
     recording.check()
     check_needs("replay", backend=backend)
     with open_movie(movie) as opened:
-        source = ReplaySource(opened, fps, repeat=repeat)
+        source = analysed(ReplaySource(opened, fps, repeat=repeat), roi, model)
         tap = PixelTap(source)
         session = open_session(
             model,
@@ -103,7 +106,7 @@ def command(
             backend=backend,
             threshold=threshold,
             threads=threads,
-            live=(opened.height, opened.width),
+            live=(source.roi.height, source.roi.width),
         )
         session, mask = corrections.live(session, opened)
         check_region(region, source.roi)
@@ -115,7 +118,7 @@ def command(
             update_frames=update_frames,
             estimator=estimator,
             region=region,
-            field_px=opened.height * opened.width,
+            field_px=source.roi.height * source.roi.width,
         )
         pixel_nm = session.model.card.pixel_size_nm
         emitters = None if truth is None else read_truth(truth, pixel_nm)
@@ -129,25 +132,26 @@ def command(
             folder,
             suitability=Suitability(session, tap, feedback=True, mask=mask),
             total=opened.n_frames * repeat,
-            meta={"movie": str(movie), "fps": fps} | recording.meta(recorder, source),
+            meta={"movie": str(movie), "fps": fps}
+            | roi_meta(source)
+            | recording.meta(recorder, source),
             recorder=recorder,
             settings=camera_settings(source),
         )
-        frames, size = opened.n_frames, (opened.height, opened.width)
-        origin = opened.origin
+        frames, field = opened.n_frames, source.roi
     run = recording.finish(run, session, folder, threads)
-    more = {}
+    more = roi_meta(source)
     if emitters is not None:
         from blinkloop.evaluation import score
 
         localized = run.localizations[run.localizations["frame"] < frames]
-        more = score(
-            from_corner(emitters, origin),
-            from_corner(localized, origin),
+        more |= score(
+            from_corner(emitters, (field.x, field.y)),
+            from_corner(localized, (field.x, field.y)),
             card=session.model.card,
             frames=frames,
-            height_px=size[0],
-            width_px=size[1],
+            height_px=field.height,
+            width_px=field.width,
         ).as_dict()
     record = live_record(run, session, **more)
     write_report(folder, run, record)

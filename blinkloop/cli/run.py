@@ -26,6 +26,7 @@ from blinkloop.cli._options import (
 from blinkloop.cli._output import note, print_json
 from blinkloop.cli._pycromanager import PycroManager, pycromanager_options
 from blinkloop.cli._recording import Recording, recording_options
+from blinkloop.cli._roi import Part, analysed, roi_meta, roi_option
 from blinkloop.cli._session import open_session, raise_failure, say
 from blinkloop.errors import InputError
 
@@ -81,6 +82,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Folder for the results; default: a new one named by the time.",
 )
+@roi_option
 @click.option(
     "--mode",
     type=click.Choice(["off", "advise", "control"]),
@@ -151,6 +153,7 @@ def command(
     seconds: float | None,
     frame_timeout_s: float | None,
     out: Path | None,
+    roi: Part | None,
     mode: str,
     laser: str | None,
     start_power: float | None,
@@ -220,7 +223,8 @@ def command(
         core, source = _camera(
             pycro, config, device, settings, frames, exposure_ms, frame_timeout_s
         )
-        name, pipeline = source.camera, camera_settings(source, frame_timeout_s)
+        name, pipeline = source.camera, None
+    seen = analysed(source, roi, model)
     session = open_session(
         model,
         camera_flags,
@@ -229,11 +233,11 @@ def command(
         backend=backend,
         threshold=threshold,
         threads=threads,
-        live=(source.roi.height, source.roi.width),
+        live=(seen.roi.height, seen.roi.width),
     )
     session, mask = corrections.live(session)
     writer = None if laser is None or mode == "off" else _laser(core, laser, max_power)
-    check_region(region, source.roi)
+    check_region(region, seen.roi)
     folder = make_folder(out or new_folder_name("run"))
     with unless_refused(folder):
         loop = make_loop(
@@ -259,12 +263,12 @@ def command(
             deadman=_deadman(core, laser, config, safe_power, folder / "deadman.log")
             if mode == "control" and laser is not None
             else None,
-            field_px=source.roi.height * source.roi.width,
+            field_px=seen.roi.height * seen.roi.width,
         )
     say(session, [])
     say_patience(loop, frame_timeout_s)
-    tap = PixelTap(source)
-    recorder = recording.recorder(source, folder, loop.make_safe)
+    tap = PixelTap(seen)
+    recorder = recording.recorder(seen, folder, loop.make_safe)
     run = run_live(
         tap,
         session,
@@ -276,14 +280,15 @@ def command(
         seconds=seconds,
         total=frames,
         meta={"camera_device": name, "laser": laser, "mode": mode}
-        | recording.meta(recorder, source),
-        settings=pipeline,
+        | roi_meta(seen)
+        | recording.meta(recorder, seen),
+        settings=pipeline or camera_settings(seen, frame_timeout_s),
         recorder=recorder,
     )
     run = recording.finish(run, session, folder, threads)
     if mode != "off":
         run.files["laser_log"] = str(folder / "laser.csv")
-    record = live_record(run, session)
+    record = live_record(run, session, **roi_meta(seen))
     write_report(folder, run, record)
     if as_json:
         print_json(record)

@@ -110,7 +110,7 @@ class LiveStore:
         self._made = resumed is None
         try:
             self._root = zarr.open_group(
-                str(self.path), mode="r+" if resumed else "w-", zarr_format=3
+                str(self.path), mode="w-" if resumed is None else "r+", zarr_format=3
             )
             attributes: dict[str, Any] = {
                 FORMAT_KEY: FORMAT_VERSION,

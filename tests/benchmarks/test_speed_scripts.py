@@ -95,3 +95,14 @@ def test_live_counts_every_frame():
     assert record["frames_seen"] == found + record["frames_lost"] > 0
     assert record["peak_memory_mb"] > 50
     assert run("live.py", "--size", "nonsense").returncode == 1
+
+
+def test_part_borders():
+    tiny = Path(__file__).parents[1] / "golden" / "tiny_half.onnx"
+    words = ("--frames", 4, "--part", 32, "--margin", 16)
+    done = run("part_borders.py", tiny, 1, *words)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["0 to 8 px", "8 to 16 px", "all"]
+    ratios = [float(line.split("part / whole ")[1].split()[0]) for line in lines]
+    assert 0.3 < min(ratios) <= ratios[-1] <= max(ratios) < 3

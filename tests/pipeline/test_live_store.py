@@ -261,6 +261,20 @@ def test_a_damaged_open_chunk_costs_only_itself(tmp_path: Path, content: bytes) 
     assert_rows_equal(reader.table().data, rows_of([*range(count), 100]))
 
 
+def test_a_store_without_localizations_can_be_gone_on_with(tmp_path: Path) -> None:
+    """Frames in which nothing was found are results, too."""
+    empty = next(n for n in range(99) if not len(make_result(n).localizations))
+    path = tmp_path / "store.zarr"
+    for number in (empty, empty + 1):
+        store = LiveStore(path, if_exists="resume")
+        store.open({})
+        store.write([make_result(number)])
+        store.close({})
+    reader = LiveStoreReader(path)
+    assert reader.frames()["index"].tolist() == [empty, empty + 1]
+    assert_rows_equal(reader.table().data, rows_of([empty + 1]))
+
+
 def test_an_existing_path_is_not_touched_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     for number in (3, 2):
