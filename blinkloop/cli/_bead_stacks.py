@@ -25,6 +25,7 @@ _MICROMETRES = ("um", "µm", "μm", "micron", "microns", "\\u00b5m", "\\u00B5m")
 _LARGEST_BYTES = 8 << 30
 _AGREE = 0.01
 _UNEVEN = 0.2
+_STEP, _BELIEVED_NM = "z step", 500.0
 _ZARR_UNITS = {"micrometer": 1e3, "nanometer": 1.0}
 
 
@@ -89,7 +90,7 @@ def read_stacks(
         if facts.get("pixel_size_nm"):
             sizes[path.name] = float(facts["pixel_size_nm"])
     chosen = _one(
-        dz_nm, steps, "z step", "--dz-nm", notes, "the step of the stage, e.g. 50"
+        dz_nm, steps, _STEP, "--dz-nm", notes, "the step of the stage, e.g. 50"
     )
     pixel = _one(
         camera.get("pixel_size_nm"),
@@ -137,6 +138,12 @@ def _one(
 ) -> float:
     """What the person says, else what the files say."""
     values = sorted(set(found.values()))
+    if given is None and what == _STEP and values and values[-1] > _BELIEVED_NM:
+        raise InputError(
+            f"the files say a z step of {values[-1]:g} nm, over which no PSF can be "
+            f"followed (ImageJ writes 1 where nothing is known); give the step of the "
+            f"stage with {option}, e.g. 50"
+        )
     if given is not None:
         other = [v for v in values if abs(v / given - 1) > _AGREE] if given else []
         if other:

@@ -20,7 +20,7 @@ _VENDORS: tuple[_Row, ...] = (
     ("an old version of Nikon .nd2", (), (".nd2",), f"NIS-Elements or {_FIJI}"),
     ("Leica .lof, .xlef, ...", (), (".lof", ".xlef", ".xlif"), f"LAS X or {_FIJI}"),
     ("Olympus", (), (".oir", ".oib", ".vsi"), f"its program or {_FIJI}"),
-    ("Imaris .ims", (), (".ims",), _FIJI),
+    ("an old version of Imaris .ims", (), (".ims",), _FIJI),
     ("compressed FITS or a .tsm", (), (".fits", ".fit", ".fz", ".tsm"), _FIJI),
 )
 _OTHERS: tuple[_Row, ...] = (

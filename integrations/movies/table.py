@@ -27,6 +27,7 @@ from blinkloop.integrations.movies.folder import FolderMovie, tiff_files
 from blinkloop.integrations.movies.folder_names import name_pattern
 from blinkloop.integrations.movies.foreign import foreign_kind
 from blinkloop.integrations.movies.hdf5 import inside_hdf5, is_hdf5, open_hdf5
+from blinkloop.integrations.movies.imaris import ImarisMovie, is_imaris
 from blinkloop.integrations.movies.lif import LifMovie, is_lif
 from blinkloop.integrations.movies.movie import Movie
 from blinkloop.integrations.movies.ndtiff import (
@@ -49,14 +50,14 @@ __all__ = ["MOVIE_READERS", "MovieReader", "find_movies", "open_movie"]
 _KNOWN = (
     "a TIFF file (also BigTIFF, OME, ImageJ), a folder of single-page TIFF files, "
     "an NDTiff folder, HDF5, a Picasso .raw with its .yaml, a .dax with its .inf, an "
-    "Andor .sif or spooled folder, a Hamamatsu .dcimg, a Leica .lif, a Nikon .nd2, a "
-    "Zeiss .czi, a Princeton .spe, FITS, a NumPy .npy or a Zarr folder"
+    "Andor .sif or spooled folder, a Hamamatsu .dcimg, a Leica .lif, an Imaris .ims, a "
+    "Nikon .nd2, a Zeiss .czi, a Princeton .spe, FITS, a NumPy .npy or a Zarr folder"
 )
 
 
 _ENDINGS = (
     *(".raw", ".npy", ".dax", ".h5", ".hdf5", ".stk", ".lsm", ".btf"),
-    *(".sif", ".nd2", ".czi", ".spe", ".fits", ".dcimg", ".lif"),
+    *(".sif", ".nd2", ".czi", ".spe", ".fits", ".dcimg", ".lif", ".ims"),
 )
 """Of files that are movies and do not end as TIFF files do, though some are."""
 
@@ -101,6 +102,8 @@ MOVIE_READERS = (
     MovieReader("NumPy", is_npy, open_npy),
     MovieReader("Picasso raw", is_picasso_raw, PicassoRawMovie),
     MovieReader("DAX", is_dax, DaxMovie),
+    # Before HDF5, which it is, with a dataset for each frame.
+    MovieReader("Imaris", is_imaris, ImarisMovie),
     MovieReader("HDF5", is_hdf5, open_hdf5),
     MovieReader("Andor Solis", is_sif, SifMovie),
     MovieReader("Andor Solis, spooled", is_spooled, open_spooled),
@@ -146,8 +149,7 @@ def open_movie(path: str | Path) -> Movie:
             raise InputError(f"{path} is empty (0 bytes); was the recording stopped?")
         foreign = foreign_kind(path, head)
         for reader in MOVIE_READERS:
-            # An Imaris file is HDF5 with a dataset for each frame.
-            if reader.probe(path, head) and path.suffix.lower() != ".ims":
+            if reader.probe(path, head):
                 return reader.open(path)
     except OSError as error:
         raise InputError(
