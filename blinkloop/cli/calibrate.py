@@ -28,6 +28,7 @@ _OF_BEADS = (
     "smooth_z_nm",
     "equal_light",
     "correct_drift",
+    "frames_per_slice",
 )
 
 
@@ -76,6 +77,11 @@ _OF_BEADS = (
     "--correct-drift", is_flag=True, help="Take out a steady sideways motion."
 )
 @click.option(
+    "--frames-per-slice",
+    type=click.IntRange(1),
+    help="Frames at each height, one after the other; default: found.",
+)
+@click.option(
     "--region", type=click.IntRange(0), default=0, help="Part of the field, from 0."
 )
 @click.option(
@@ -98,7 +104,8 @@ def command(
     """Make a PSF from z-stacks of BEADS, or convert a calibration.
 
     Stacks: TIFF, a folder of TIFF files, NDTiff, OME-Zarr, HDF5, NumPy. Calibrations:
-    SMAP *_3dcal.mat, uiPSF and SMAPpy .h5, Picasso .yaml.
+    SMAP *_3dcal.mat, uiPSF and SMAPpy .h5, Picasso and ThunderSTORM .yaml,
+    storm-analysis .xml, rapidSTORM .txt.
 
     Example: blinkloop calibrate beads.tif --dz-nm 50 --pixel-size-nm 100 -o psf.h5
     """

@@ -46,7 +46,7 @@ def test_a_flat_psf_keeps_its_range_and_its_warning():
 
 def refit_of(stage, fitted):
     none = np.zeros(len(stage))
-    return Refit(none.astype(np.int64), stage, fitted, none, none, 0)
+    return Refit(none.astype(np.int64), stage, fitted, none, none, none, 0)
 
 
 def test_a_single_wrong_fit_is_no_turn():

@@ -216,6 +216,17 @@ def test_picasso_is_a_gaussian_of_its_widths(picasso, x, y, z, tolerance):
     np.testing.assert_allclose(frame.sum(), 1000, rtol=2e-3)
 
 
+def test_picasso_with_a_negative_factor_counts_z_the_other_way(picasso):
+    """The same curves of the stage: what was below z = 0 is above it."""
+    got = read_calibration(picasso(**{"Magnification factor": -0.79}))
+    other = read_calibration(picasso())
+    np.testing.assert_allclose(got.z_range_nm, (-395, 395))
+    at = {"x": 10.0, "y": 8.0, "height": 29, "width": 33}
+    frame = picture(got.psf(), z=250.0, **at)
+    np.testing.assert_allclose(frame, picture(other.psf(), z=-250.0, **at), atol=0.05)
+    assert np.abs(frame - picture(other.psf(), z=250.0, **at)).max() > 5
+
+
 def test_picasso_spells_its_factor_in_two_ways(picasso):
     """Its command line writes "Magnification Factor"."""
     path = picasso(**{"Magnification factor": None, "Magnification Factor": 0.5})

@@ -31,7 +31,8 @@ _DROPPED = 20
 
 _FEW_SLICES = 12
 _FEWEST_TO_COMPARE = 6
-_LOST = 0.5
+_LOST, _END, _FEW_DARK = 0.5, 3, 2
+_EVERY, _MOST = 0.2, 0.9
 _LEAST_CHANGE, _LEAST_SPAN_NM = 1e-3, 1000.0
 """Over so many nm a PSF changes by more: 2e-3 at NA 0.8, 9e-3 at NA 1.2."""
 
@@ -93,6 +94,48 @@ def dark_slices(beads: list[Bead]) -> list[int]:
     return [int(k) + 1 for k in np.flatnonzero(lost.all(0))]
 
 
+def dark_ends(beads: list[Bead]) -> tuple[int, int]:
+    """How many slices at the two ends hold no light yet, or no more, of any bead.
+
+    A shutter that opens late: over one step of defocus a window does not lose half of
+    its light.
+    """
+    if not beads or len(beads[0].light) < _FEW_SLICES:
+        return 0, 0
+    if len(dark_slices(beads)) > _FEW_DARK:
+        return 0, 0
+    total = np.array([bead.light.sum((1, 2)) for bead in beads])
+    found = []
+    for way in (total, total[:, ::-1]):
+        bright = way > 0.3 * way.max(1, keepdims=True)
+        dark = [
+            n
+            for n in range(1, _END + 1)
+            if bright[:, n].all() and (way[:, :n] < _LOST * way[:, n : n + 1]).all()
+        ]
+        found.append(max(dark, default=0))
+    return found[0], found[1]
+
+
+def every_second(beads: list[Bead]) -> bool:
+    """Whether most beads are steady in the even and in the odd slices, and not in all.
+
+    Two channels in turn; a molecule that blinks does so in either half.
+    """
+    halves = []
+    for bead in beads:
+        parts = [bead.light[turn::2] for turn in range(2)]
+        if len(parts[1]) < _FEWEST_TO_COMPARE:
+            return False
+        total = [part.sum((1, 2))[: len(parts[1])] for part in parts]
+        # An empty channel has no light whose scatter could be told.
+        more = int(total[1].mean() > total[0].mean())
+        brighter = total[more] - total[1 - more] > _EVERY * total[more].mean()
+        steady = flicker(parts[more])[0] < _FLICKER
+        halves.append(steady and float(brighter.mean()) > _MOST)
+    return float(np.mean(halves)) > 0.5
+
+
 def steady_beads(
     beads: list[Bead], settings: BeadSettings, name: str
 ) -> tuple[list[Bead], list[tuple[Found, str]]]:
@@ -115,6 +158,13 @@ def steady_beads(
         else:
             kept.append(bead)
     if len(out) > len(kept):
+        if every_second(beads):
+            raise InputError(
+                f"{name}: every second page is of another brightness than the pages "
+                f"beside it, and each half changes steadily: two channels or "
+                f"illuminations in turn; save one of them as a file of its own "
+                f"(ImageJ: Image > Stacks > Tools > Deinterleave), with its own --dz-nm"
+            )
         raise InputError(
             f"{name}: {len(out)} of the {len(beads)} brightest places "
             f"go{'es' * (len(out) == 1)} on and off from slice to slice, as blinking "

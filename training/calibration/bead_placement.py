@@ -22,13 +22,14 @@ from blinkloop import extras
 from blinkloop.errors import InputError
 from blinkloop.training.calibration.bead_records import BeadSettings
 
-__all__ = ["Placement", "place", "straight"]
+__all__ = ["Placement", "place", "straight", "warn_of_motion"]
 
 Floats = npt.NDArray[np.float64]
 
 _BRIGHT = 0.05
 _LEAST_BEND = 0.1
 _END_SHARE = 0.08
+_WALK_NM = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,29 @@ def straight(light: Floats, placement: Placement) -> Floats:
             for k, image in enumerate(light)
         ]
     )
+
+
+def warn_of_motion(walk_nm: tuple[float, float], taken_out: bool) -> list[str]:
+    """A sentence on light that moves sideways over a stack.
+
+    One stack cannot tell drift from a PSF that is tilted (by coma, say): `straight`
+    takes out what is steady of both, and nothing else.
+    """
+    walk = float(np.hypot(*walk_nm))
+    if not walk > _WALK_NM:
+        return []
+    moves = f"the light moves sideways by {walk:.0f} nm over the stack"
+    if taken_out:
+        return [
+            f"{moves}; a straight line through that was taken out, as asked: right for "
+            f"steady drift, but if the PSF is tilted, x and y are now wrong by as much "
+            f"from end to end (it moves alike in every stack then, and the other way "
+            f"in one scanned down)"
+        ]
+    return [
+        f"{moves}: a tilted PSF, which is right as it is, or drift, of which "
+        f"--correct-drift takes out what is steady"
+    ]
 
 
 def _moments(light: Floats) -> tuple[Floats, Floats, Floats]:

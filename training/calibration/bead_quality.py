@@ -49,8 +49,8 @@ class Refit:
     """Fits of N slices: bead number, stage height, errors.
 
     `dx_nm`, `dy_nm` are distances from the bead's median position; `z_nm` is fitted,
-    `stage_nm` the height of the stage with z = 0 in focus. Slices whose fit failed are
-    left out and counted in `failed`.
+    `stage_nm` the height of the stage with z = 0 in focus, `z_sd_nm` the noise of z
+    that the fit expects. Slices whose fit failed are left out and counted in `failed`.
     """
 
     bead: Integers
@@ -58,6 +58,7 @@ class Refit:
     z_nm: Floats
     dx_nm: Floats
     dy_nm: Floats
+    z_sd_nm: Floats
     failed: int
 
     def within(self, low: float, high: float) -> Refit:
@@ -69,6 +70,7 @@ class Refit:
             self.z_nm[kept],
             self.dx_nm[kept],
             self.dy_nm[kept],
+            self.z_sd_nm[kept],
             self.failed,
         )
 
@@ -107,6 +109,7 @@ def refit(
         np.concatenate([part.z_nm for part in parts]),
         np.concatenate([part.dx_nm for part in parts]),
         np.concatenate([part.dy_nm for part in parts]),
+        np.concatenate([part.z_sd_nm for part in parts]),
         sum(part.failed for part in parts),
     )
 
@@ -205,6 +208,7 @@ def _fit_slices(
         fits.z_nm[good],
         dx[good] * settings.pixel_size_nm,
         dy[good] * settings.pixel_size_nm,
+        fits.z_sigma_nm[good],
         int((~good).sum()),
     )
 

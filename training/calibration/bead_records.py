@@ -113,6 +113,8 @@ class BeadSettings:
         Scale every slice to hold the same light, for beads that bleach.
     correct_drift
         Take out a steady sideways motion of the light from slice to slice.
+    frames_per_slice
+        Frames at each height, one after the other; they are averaged. None: found.
 
     Raises
     ------
@@ -129,6 +131,7 @@ class BeadSettings:
     smooth_z_nm: float | None = None
     equal_light: bool = False
     correct_drift: bool = False
+    frames_per_slice: int | None = None
 
     def __post_init__(self) -> None:
         low, high = _STEPS_NM
@@ -145,6 +148,11 @@ class BeadSettings:
             raise InputError(
                 f"a window of {self.roi_px} px cannot be used; give an odd number of "
                 f"at least {_SMALLEST_WINDOW_PX}"
+            )
+        if self.frames_per_slice is not None and self.frames_per_slice < 1:
+            raise InputError(
+                f"{self.frames_per_slice} frames at each height cannot be; give 1 or "
+                f"more to --frames-per-slice, or leave it out"
             )
         if self.smooth_z_nm is not None and not 1 <= self.smooth_z_nm <= 1000:
             raise InputError(

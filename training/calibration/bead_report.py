@@ -12,8 +12,13 @@ import numpy.typing as npt
 from blinkloop.optics import SplinePsf
 from blinkloop.psf_file import PsfCalibration
 from blinkloop.training.calibration.bead_bounds import Bounds, bounds
+from blinkloop.training.calibration.bead_jitter import (
+    stage_scatter_nm,
+    warn_of_scatter,
+)
 from blinkloop.training.calibration.bead_model import Model, Samples
 from blinkloop.training.calibration.bead_pairs import twin_distance_px
+from blinkloop.training.calibration.bead_placement import warn_of_motion
 from blinkloop.training.calibration.bead_quality import (
     Fold,
     Refit,
@@ -35,7 +40,6 @@ __all__ = ["BeadCalibration", "Example", "UsedBead", "report"]
 Floats = npt.NDArray[np.float64]
 
 _WORST_RESIDUAL = 0.25
-_WALK_NM = 25.0
 _LIGHT_CHANGE = 0.3
 _SLOPE_ERROR = 0.05
 _LEAST_SLOPE = 0.7
@@ -136,6 +140,7 @@ def report(
     result = everything.within(*z_range)
     halves = (folds[0].psf, folds[1].psf) if len(folds) == 2 else None
     limits = bounds(psf, z_range, pixel, halves=halves)
+    scatter = stage_scatter_nm(model, samples, half, settings, z_range, result.slope)
     out = [
         DroppedBead(
             stacks[one.stack].name,
@@ -160,7 +165,10 @@ def report(
             "equal_light": "yes" if settings.equal_light else "no",
             "drift": "taken out" if settings.correct_drift else "left",
         },
-        quality=_quality(model, samples, result, limits, len(out)),
+        quality={
+            **_quality(model, samples, result, limits, len(out)),
+            "stage_scatter_nm": scatter,
+        },
     )
     return BeadCalibration(
         calibration,
@@ -173,6 +181,7 @@ def report(
         [
             *_crowd(model, out),
             *_turned(clear, psf.z_range_nm),
+            *warn_of_scatter(scatter, step),
             *_warnings(model, samples, result, z_range, clear, settings),
         ],
     )
@@ -357,13 +366,7 @@ def _warnings(
             f"a bead differs from the average by {100 * worst:.0f} % (RMS): dim beads, "
             f"or not all alike; look at the picture"
         )
-    walk = float(np.hypot(*samples.walk_nm))
-    if walk > _WALK_NM:
-        done = "was taken out, as asked" if settings.correct_drift else ""
-        said.append(
-            f"the light moves sideways by {walk:.0f} nm over the stack: a tilted PSF, "
-            f"or drift, which {done or '--correct-drift takes out'}"
-        )
+    said += warn_of_motion(samples.walk_nm, settings.correct_drift)
     change = samples.light_change
     if max(abs(value - 1) for value in change) > _LIGHT_CHANGE:
         why = (

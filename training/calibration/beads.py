@@ -16,7 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from blinkloop.errors import InputError
-from blinkloop.training.calibration.bead_light import dark_slices, steady_beads
+from blinkloop.training.calibration.bead_light import (
+    dark_ends,
+    dark_slices,
+    steady_beads,
+)
 from blinkloop.training.calibration.bead_model import (
     align_beads,
     build_model,
@@ -84,6 +88,14 @@ def calibrate_beads(
     if seen == 0:
         raise InputError(_no_bead(fields))
     beads, dropped, half = _choose(fields, settings)
+    ends = [
+        dark_ends([bead for bead in beads if bead.found.stack == number])
+        for number in range(len(fields))
+    ]
+    if any(any(end) for end in ends):
+        shorter = _without_ends(stacks, ends, settings)
+        again = calibrate_beads(*shorter[:2], progress=progress)
+        return replace(again, warnings=[*shorter[2], *again.warnings])
     beads, unsteady = steady_beads(beads, settings, _named(fields))
     dropped += unsteady
     filled, uneven = [], []
@@ -116,16 +128,49 @@ def _one_frame_each(
     stacks: Sequence[BeadStack], settings: BeadSettings
 ) -> tuple[Sequence[BeadStack], BeadSettings, list[str]]:
     """Stacks with one frame per height, the given focus counted in them, and a line."""
-    each = {frames_per_height(stack.pixels) for stack in stacks}
+    given = settings.frames_per_slice
+    each = {given or frames_per_height(stack.pixels) for stack in stacks}
     if len(each) != 1 or (n := each.pop()) == 1:
         return stacks, settings, []
+    for stack in stacks:
+        if len(stack.pixels) % n:
+            raise InputError(
+                f"{stack.name}: {len(stack.pixels)} frames are no groups of {n}; give "
+                f"the number at each height to --frames-per-slice, or cut the stack"
+            )
     if not isinstance(settings.focus, str):
         settings = replace(settings, focus=settings.focus // n)
+    why = "asked" if given else f"the frames come in groups of {n} that are alike"
     said = (
-        f"{n} frames at each height were averaged, as the frames come in groups of {n} "
-        f"that are alike; the step of {settings.dz_nm:g} nm is that between the groups"
+        f"{n} frames at each height were averaged, as {why}; the step of "
+        f"{settings.dz_nm:g} nm is that between the groups"
     )
+    # Averaged stacks have one each, whatever they look like.
+    settings = replace(settings, frames_per_slice=1)
     return [averaged(stack, n) for stack in stacks], settings, [said]
+
+
+def _without_ends(
+    stacks: Sequence[BeadStack],
+    ends: Sequence[tuple[int, int]],
+    settings: BeadSettings,
+) -> tuple[list[BeadStack], BeadSettings, list[str]]:
+    """Stacks without the dark slices at their ends, and sentences on it."""
+    kept, said = [], []
+    for stack, (first, last) in zip(stacks, ends, strict=True):
+        low, high = (last, first) if settings.falling else (first, last)
+        stop = len(stack.pixels) - high
+        kept.append(replace(stack, pixels=stack.pixels[low:stop]))
+        named = [*range(low), *range(stop, len(stack.pixels))]
+        if named:
+            said.append(
+                f"slice {', '.join(map(str, named))} of {stack.name} is dark and at "
+                f"the end (a shutter that opens late, or closes early); it was left out"
+            )
+        if low and not isinstance(settings.focus, str):
+            settings = replace(settings, focus=max(settings.focus - low, 0))
+    # The frames were averaged before.
+    return kept, replace(settings, frames_per_slice=1), said
 
 
 def _turned(stack: BeadStack, settings: BeadSettings) -> BeadStack:

@@ -12,15 +12,28 @@ from blinkloop.psf_file import FORMAT, PsfCalibration, read_psf
 from blinkloop.training.calibration._import import Choice, pick, pixel_size
 from blinkloop.training.calibration._matlab import is_matlab
 from blinkloop.training.calibration.import_picasso import is_picasso, read_picasso
+from blinkloop.training.calibration.import_rapidstorm import (
+    is_rapidstorm,
+    read_rapidstorm,
+)
 from blinkloop.training.calibration.import_smap import read_smap
 from blinkloop.training.calibration.import_smappy import is_smappy, read_smappy
+from blinkloop.training.calibration.import_storm_analysis import (
+    is_storm_analysis,
+    read_storm_analysis,
+)
+from blinkloop.training.calibration.import_thunderstorm import (
+    is_thunderstorm,
+    read_thunderstorm,
+)
 from blinkloop.training.calibration.import_uipsf import is_uipsf, read_uipsf
 
 __all__ = ["READABLE", "is_calibration", "read_calibration"]
 
 READABLE = (
     "blinkloop PSF (.h5), SMAP (*_3dcal.mat), uiPSF (.h5), SMAPpy (.h5), Picasso 3D "
-    "calibration (.yaml)"
+    "calibration (.yaml), ThunderSTORM 3D calibration (.yaml), storm-analysis z curves "
+    "(.xml), rapidSTORM z calibration (.txt)"
 )
 """What can be read, in words."""
 
@@ -83,14 +96,36 @@ def read_calibration(
                 f"bead stack that it was made from"
             )
         raise _unknown(path)
+    # In this order: what says its name first.
+    if is_thunderstorm(path):
+        return read_thunderstorm(path, choice)
+    if is_storm_analysis(path):
+        return read_storm_analysis(path, choice)
+    if is_rapidstorm(path):
+        return read_rapidstorm(path, choice)
     if is_picasso(_yaml(path)):
         return read_picasso(path, choice)
-    if _is_thunderstorm(path):
+    foreign = _not_read(path)
+    if foreign:
         raise InputError(
-            f"{path}: a calibration of ThunderSTORM, which holds the widths of a "
-            f"Gaussian and no PSF; give the bead stack that it was made from"
+            f"{path}: {foreign}, which is not read; give the bead stack that it was "
+            f"made from"
         )
     raise _unknown(path)
+
+
+def _not_read(path: Path) -> str | None:
+    """What a known file of another program is that no PSF is made of, or None."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    if head[:1] == b"\x80" and b"psf" in head:
+        return "a Python pickle (storm-analysis' .psf and .spline files are such)"
+    if head.lstrip()[:1] == b"{" and all(word in head for word in _ZOLA):
+        return "a pupil of ZOLA-3D"
+    return None
+
+
+_ZOLA = (b"sizeFFT", b"zernikedPSF")
 
 
 def is_calibration(path: Path) -> bool:
@@ -100,8 +135,10 @@ def is_calibration(path: Path) -> bool:
     says what is wrong with it.
     """
     ending = path.suffix.lower()
-    if ending in (".yaml", ".yml"):
+    if ending in (".yaml", ".yml", ".xml", ".json", ".psf", ".spline"):
         return True
+    if ending in (".txt", ".dat"):
+        return path.is_file() and is_rapidstorm(path)
     if ending not in (".mat", ".h5", ".hdf5"):
         return False
     h5py = extras.require("h5py", "Reading calibrations", "train")
@@ -153,11 +190,6 @@ def _yaml(path: Path) -> object:
     except (UnicodeDecodeError, yaml.YAMLError):
         return None
     return document
-
-
-def _is_thunderstorm(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"ThunderSTORM" in file.read(4096)
 
 
 def _unknown(path: Path) -> InputError:
