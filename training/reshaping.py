@@ -1,11 +1,12 @@
-"""Trained weights for a network of another shape: fewer levels, more or fewer features.
+"""Trained weights for a network of another shape: levels, more or fewer features.
 
 A U-Net can learn without its coarse levels: Muon's steps are as large for a layer that
 matters little as for any other, so such a level grows until its last activation is
 saturated at every pixel. What it hands up is a constant then, and its convolutions cost
 time for nothing (docs/training-experiments.md). What is left when they are taken out is
 `depth: 0` with twice the convolutions: those on the way down, then those on the way up,
-whose bias takes over the constant.
+whose bias takes over the constant. A PSF wider than such a network sees wants levels
+back: the same convolutions on the way down and up, and new levels not heard yet.
 
 Features are added as T. Chen et al. (Net2Net, arXiv:1511.05641) ask of it: the function
 stays. Here new units see the old ones through random weights, and no old one sees them
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from blinkloop.schema import Architecture
 
-__all__ = ["flat_of", "narrowed", "widened", "without_levels"]
+__all__ = ["flat_of", "narrowed", "widened", "with_levels", "without_levels"]
 
 _SILENT = {"elu": -1.0, "relu": 0.0}
 """What a unit says whose input is far below zero."""
@@ -82,6 +83,43 @@ def without_levels(
         for part in ("weight", "bias"):
             found[f"{net}.out.{part}"] = weights[f"{net}.out.{part}"]
     return {name: value.detach().clone() for name, value in found.items()}
+
+
+def with_levels(
+    weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Weights of a network with levels that gives what one without them gives.
+
+    Parameters
+    ----------
+    weights
+        State dict of a network without levels (`depth: 0`) and twice the convolutions.
+    fresh
+        State dict of the one with levels, as initialized; `flat_of` it is the other.
+    """
+    found = {name: value.detach().clone() for name, value in fresh.items()}
+    for name, value in weights.items():
+        net, *place = name.split(".")
+        if place[0] != "base":
+            found[name] = value.detach().clone()
+            continue
+        at, part = int(place[1]), place[2]
+        down = f"{net}.down.0.{at}.{part}"
+        if down in fresh:
+            found[down] = value.detach().clone()
+            continue
+        # Down and up are as long: an activation follows each convolution of both.
+        half = sum(key.startswith(f"{net}.down.0.") for key in fresh) // 2
+        last = sum(key.startswith(f"{net}.halve.") for key in fresh) // 2 - 1
+        up = f"{net}.up.{last}.{at - 2 * half}.{part}"
+        new = torch.zeros_like(found[up])
+        if new.ndim == 1:
+            new += value
+        else:
+            # What the levels hand up comes after what skipped them.
+            new[:, : value.shape[1]] = value
+        found[up] = new
+    return found
 
 
 def widened(

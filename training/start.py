@@ -16,7 +16,13 @@ from blinkloop.schema import Architecture, Scaling
 from blinkloop.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, recipe_of
 from blinkloop.training.network import TwoStageNetwork
 from blinkloop.training.recipe import Recipe
-from blinkloop.training.reshaping import flat_of, narrowed, widened, without_levels
+from blinkloop.training.reshaping import (
+    flat_of,
+    narrowed,
+    widened,
+    with_levels,
+    without_levels,
+)
 
 __all__ = ["StartWeights", "fine_tuned", "start_from_run"]
 
@@ -132,6 +138,10 @@ def _reshaped(
         got, given = flat_of(got), without_levels(given, got)
         said.append("the levels below the first are taken out, as if they were silent")
     may_shrink = got.depth == got.context_levels == 0
+    if may_shrink and wanted.depth and wanted.context_levels:
+        got, given = _deepened(got, given, wanted, seed)
+        may_shrink = False
+        said.append("levels below the first are new; they are not heard yet")
     for key, meaning in _SHAPE.items():
         theirs, ours = getattr(got, meaning), getattr(wanted, meaning)
         fits = key in _WIDTHS and (ours > theirs or may_shrink)
@@ -165,6 +175,25 @@ def _reshaped(
             f"above the source's"
         )
     return weights, said
+
+
+def _deepened(
+    got: Architecture, given: Mapping[str, Tensor], wanted: Architecture, seed: int
+) -> tuple[Architecture, Mapping[str, Tensor]]:
+    """A network without levels with those of `wanted`, or as it is."""
+    deep = got.model_copy(
+        update={
+            "depth": wanted.depth,
+            "context_depth": wanted.context_depth,
+            "convolutions": got.convolutions // 2,
+        }
+    )
+    if flat_of(deep) != got.model_copy(update={"context_depth": None}):
+        return got, given
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = TwoStageNetwork(deep).state_dict()
+    return deep, with_levels(given, fresh)
 
 
 def _forget_z(weights: dict[str, Tensor], repeats: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blinkloop.cli._bundled import bundled_models
 from blinkloop.cli._options import CameraFlags, camera_options, json_option
 from blinkloop.cli._output import next_step, note, print_json, print_table, warn
 from blinkloop.errors import InputError
@@ -118,6 +119,9 @@ def command(
         description=f"Measured by blinkloop prefit on {movie.name}: "
         f"{measured.frames} frames, {measured.fits} fits.",
     )
+    made, changes = _with_room(made, calibration)
+    for line in changes:
+        note(line)
     try:
         made.save(out)
     except OSError as error:
@@ -127,7 +131,26 @@ def command(
     else:
         _show(measured, made)
         click.echo(f"recipe -> {out}")
-    next_step("blinkloop", "train", out, "-o", Path("runs") / out.stem)
+    # A network of that recipe knows most of it already.
+    start = ("--from", base) if base in bundled_models() else ()
+    next_step("blinkloop", "train", out, "-o", Path("runs") / out.stem, *start)
+
+
+def _with_room(
+    made: Recipe, calibration: PsfCalibration | None
+) -> tuple[Recipe, list[str]]:
+    """The recipe with room for the PSF, and what changed for it."""
+    from blinkloop.psf_file import load_psf
+    from blinkloop.training.wide_psf import extent_of, suited
+
+    # A range of Gaussians has room for all of them already.
+    if calibration is not None:
+        extent = extent_of(calibration.psf(), calibration.z_range_nm)
+    elif made.psf.kind == "gaussian":
+        extent = extent_of(load_psf(made.psf), made.psf.z_range_nm)
+    else:
+        return made, []
+    return suited(made, extent)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

@@ -55,7 +55,7 @@ def test_prefit_writes_a_recipe_that_loads(
     said = good(*words, "--json")
     record = said.json
     assert said.err.splitlines()[-1] == (
-        f"next: blinkloop train {out} -o {Path('runs') / 'mine'}"
+        f"next: blinkloop train {out} -o {Path('runs') / 'mine'} --from astigmatic"
     )
     assert "warning" not in said.err
     np.testing.assert_allclose(record["photons"], 2500, rtol=0.15)
@@ -96,7 +96,9 @@ def test_prefit_takes_what_a_movie_does_not_tell_from_a_recipe(
     base = tmp_path / "base.yaml"
     base.write_text("{name: base, seed: 77, schedule: {iterations: 123}}")
     out = tmp_path / "r.yaml"
-    good("prefit", blinking, "-o", out, *FLAGS, "--from", base, "--frames", 100)
+    said = good("prefit", blinking, "-o", out, *FLAGS, "--from", base, "--frames", 100)
+    # No network of that recipe is bundled.
+    assert said.err.splitlines()[-1].endswith(f"-o {Path('runs') / 'r'}")
     recipe = Recipe.load(out)
     assert recipe.seed == 77
     assert recipe.schedule.iterations == 123
@@ -183,6 +185,22 @@ def test_prefit_with_a_psf_of_another_pixel_size(
     other = tmp_path / "recipes" / "r.yaml"
     good("prefit", blinking, "-o", other, "--psf", file, *FLAGS, "--frames", 60)
     assert Recipe.load(other).psf.file == str(file.resolve())
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data (beads)")
+def test_a_wide_psf_gets_a_recipe_with_room(good: Verb, tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    psf, out = tmp_path / "psf.h5", tmp_path / "r.yaml"
+    beads = DATA / "beads" / "tetrapod_bead_stack.tiff"
+    size = ("--pixel-size-nm", 110)
+    good("calibrate", beads, "--dz-nm", 100, *size, "-o", psf)
+    movie, flags = DATA / "tetrapod_movie", ("--baseline", 0, "--frames", 20, *size)
+    said = good("prefit", movie, "-o", out, "--psf", psf, *flags)
+    assert "the PSF reaches 24 px: emitters send light into the field" in said.err
+    assert "trained up to 0.74 emitters per um^2" in said.err
+    recipe = Recipe.load(out)
+    assert recipe.sample.margin_px is None
+    assert 0.5 < recipe.sample.density_per_um2[1] < 1.0
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data (real movies)")

@@ -15,6 +15,7 @@ from blinkloop.training.reshaping import (
     flat_of,
     narrowed,
     widened,
+    with_levels,
     without_levels,
 )
 from blinkloop.training.start import StartWeights, fine_tuned
@@ -77,6 +78,35 @@ def test_levels_that_say_something_are_missed() -> None:
         before = made(architecture, weights)(frames)
         flat = made(flat_of(architecture), without_levels(weights, architecture))
         assert (flat(frames) - before).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"features": 3, "depth": 1},
+        {"features": 4, "depth": 2, "stem_stride": 2, "activation": "relu"},
+        {"features": 3, "depth": 1, "convolutions": 3, "context_depth": 2},
+        {"features": 3, "kept_features": 2, "context_features": 5, "depth": 1},
+    ],
+)
+def test_new_levels_change_nothing_yet(shape: dict[str, Any]) -> None:
+    new = Architecture(**shape)
+    flat = flat_of(new)
+    torch.manual_seed(4)
+    weights = made(flat).state_dict()
+    torch.manual_seed(5)
+    network = made(new, with_levels(weights, made(new).state_dict()))
+    frames = torch.randn(2, 3, 32, 40).double()
+    torch.testing.assert_close(
+        network(frames), made(flat, weights)(frames), rtol=1e-9, atol=1e-9
+    )
+    # The finest level can learn to hear them.
+    network(frames).sum().backward()
+    for net in (network.analysis, network.context):
+        heard = net.up[-1][0].weight
+        coarse = heard[:, heard.shape[1] // 2 :]
+        assert not coarse.any()
+        assert heard.grad[:, -1].any()
 
 
 @pytest.mark.parametrize(
@@ -187,6 +217,29 @@ def test_a_recipe_may_ask_for_it() -> None:
     torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
     again = fine_tuned(start, recipe)[1]
     assert all(torch.equal(again[name], value) for name, value in found.items())
+
+
+def test_a_recipe_may_ask_for_levels() -> None:
+    old = Architecture(features=4, depth=0, stem_stride=2, convolutions=4)
+    shape = {"features": 5, "depth": 1, "convolutions": 2, "stem_stride": 2}
+    recipe = Recipe.model_validate({"architecture": shape})
+    weights = made(old).state_dict()
+    _, found, said = fine_tuned(start_of(old, weights, recipe), recipe)
+    assert said[0] == "levels below the first are new; they are not heard yet"
+    assert said[1] == "features: 1 new ones, which change nothing yet"
+    frames = torch.randn(1, 3, 48, 56).double()
+    with torch.inference_mode():
+        before = made(old, weights)(frames)
+        after = made(recipe.architecture, found)(frames)
+    torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
+
+
+def test_levels_need_half_the_convolutions() -> None:
+    old = Architecture(features=4, depth=0, convolutions=3)
+    recipe = Recipe.model_validate({"architecture": {"features": 4, "depth": 1}})
+    start = start_of(old, made(old).state_dict(), recipe)
+    with pytest.raises(InputError, match="depth is 0, the recipe asks for 1"):
+        fine_tuned(start, recipe)
 
 
 @pytest.mark.parametrize(
