@@ -31,13 +31,14 @@ __all__ = [
     "LossMovie",
     "calibration_feeds",
     "condition_beside",
+    "densities_of",
     "feed_of",
     "loss_movies",
     "ordinary",
 ]
 
 DENSITIES_PER_UM2 = (0.2, 1.0, 2.0)
-"""At which a conversion is measured."""
+"""At which a conversion is measured, where the card's range holds them."""
 
 _PHOTONS, _BACKGROUND = 3000.0, 20.0
 """Ordinary emitters, where the card's ranges hold them; as `blinkloop evaluate`."""
@@ -88,16 +89,27 @@ def ordinary(card: ModelCard) -> tuple[float, float]:
     )
 
 
+def densities_of(card: ModelCard) -> tuple[float, ...]:
+    """Densities to measure a conversion at, per um^2: thinner for a wide PSF."""
+    share = min(1.0, card.training_ranges.density_per_um2[1] / max(DENSITIES_PER_UM2))
+    # Rounded down: still inside the range.
+    return tuple(
+        density if share == 1 else math.floor(1000 * density * share) / 1000
+        for density in DENSITIES_PER_UM2
+    )
+
+
 def loss_movies(
     card: ModelCard,
     condition: Condition,
     *,
     seed: int,
     frames: int,
-    densities: Sequence[float] = DENSITIES_PER_UM2,
+    densities: Sequence[float] | None = None,
 ) -> list[LossMovie]:
     """One movie for each density; the first, thinly filled one is twice as long."""
     photons, background = ordinary(card)
+    densities = densities_of(card) if densities is None else densities
     movies = []
     for number, density in enumerate(densities):
         settings = EvaluationSettings(
@@ -123,12 +135,13 @@ def calibration_feeds(
     """
     photons, background = ordinary(card)
     ranges = card.training_ranges
-    cases = [(density, photons, background) for density in DENSITIES_PER_UM2]
+    known = densities_of(card)
+    cases = [(density, photons, background) for density in known]
     for end in (0, 1):
         flux = math.sqrt(photons * ranges.photons[end])
         # A background of zero has no logarithm; a photon is as dark.
         light = math.sqrt(background * max(ranges.background_photons[end], 1.0))
-        cases.append((0.5, flux, light))
+        cases.append((known[1] / 2, flux, light))
     feeds = []
     for number, (density, flux, light) in enumerate(cases):
         settings = EvaluationSettings(

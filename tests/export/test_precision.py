@@ -19,6 +19,7 @@ from blinkloop.export.verify_converted import ConvertedComparison, graph_maps
 from blinkloop.export.verify_frames import (
     calibration_feeds,
     condition_beside,
+    densities_of,
     loss_movies,
 )
 from blinkloop.export.verify_loss import broken_limits, measure_loss
@@ -79,6 +80,17 @@ def test_the_file_says_what_it_is_and_verifies_against_itself(exported, converte
     rows = verify(path, ["onnxruntime-cpu"])
     assert [row.backend for row in rows] == ["file", "onnxruntime-cpu"]
     assert [row.problem for row in rows] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("densest", "wanted"),
+    [(6.0, (0.2, 1.0, 2.0)), (2.0, (0.2, 1.0, 2.0)), (0.74, (0.074, 0.37, 0.74))],
+)
+def test_densities_stay_inside_the_range(exported, densest, wanted):
+    ranges = exported.card.training_ranges
+    known = ranges.model_copy(update={"density_per_um2": (0.0, densest)})
+    card = exported.card.model_copy(update={"training_ranges": known})
+    assert densities_of(card) == wanted
 
 
 def test_answers_stay_close_to_fp32(exported, converted):
