@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from blinkloop.errors import InputError
+from blinkloop.schema import VariedGaussianPsfSettings
 from blinkloop.training.microscopes import draw_camera, draw_psf, footprint_px, psf_of
 from blinkloop.training.recipe import Recipe
 from blinkloop.training.recipes import load_recipe
@@ -28,8 +29,15 @@ def varied(**sample: object) -> Recipe:
     return Recipe.model_validate(data)
 
 
+def gaussians_only() -> VariedGaussianPsfSettings:
+    """That range without objectives, which tests/training/test_objectives.py covers."""
+    settings = varied().psf
+    assert isinstance(settings, VariedGaussianPsfSettings)
+    return settings.model_copy(update={"objectives": None})
+
+
 def test_each_movie_has_a_psf_of_its_own_in_all_its_frames() -> None:
-    psf = draw_psf(varied().psf, np.random.default_rng(1), 400, 3)
+    psf = draw_psf(gaussians_only(), np.random.default_rng(1), 400, 3)
     sigma = psf.sigma0_px.reshape(400, 3)
     np.testing.assert_array_equal(sigma[:, :1] == sigma, True)
     assert len(np.unique(sigma)) == 400
@@ -113,7 +121,7 @@ def test_footprint_of_a_rendered_psf() -> None:
     )
     psf = psf_of(recipe.psf, np.random.default_rng(0), 2, 3, Path())
     np.testing.assert_allclose(footprint_px(psf, 2), 16 * np.pi, rtol=0.03)
-    drawn = draw_psf(varied().psf, np.random.default_rng(0), 2, 3)
+    drawn = draw_psf(gaussians_only(), np.random.default_rng(0), 2, 3)
     expected = 4 * np.pi * drawn.sigma0_px[[0, 3]] ** 2
     np.testing.assert_allclose(footprint_px(drawn, 2), expected)
 
