@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from blinkloop.cli._call_size import MOST_FRAMES, call_frames, on_cpu
 from blinkloop.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,13 +28,8 @@ __all__ = ["FitPlan", "Wanted", "frame_range", "parse_region", "parse_tile"]
 _MEMORY_MB = 384
 _DEVICE_MEMORY_MB = 8192
 _RAW_BYTES = 96 * 2**20
-_MOST_FRAMES = 64
 _TABLE_PER_UM2 = 1.0
 """Detections that a table of fixed length must hold; a CPU's has no such length."""
-_CPU_FILL_PX = 2**18
-"""A CPU gains nothing from more pixels per call; the memory for them is better free."""
-_DEVICE_FILL_PX = 2**24
-_ON_CPU = ("onnxruntime-cpu", "openvino")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +156,15 @@ class FitPlan:
         from blinkloop.runtime.tiling import plan_tiles, step_bytes
 
         architecture = model.card.architecture
-        on_cpu = backend.name.partition(":")[0] in _ON_CPU
-        default = _MEMORY_MB if on_cpu else _DEVICE_MEMORY_MB
+        cpu = on_cpu(backend)
+        default = _MEMORY_MB if cpu else _DEVICE_MEMORY_MB
         memory = (self._wanted.memory_mb or default) * 2**20
         most_px = int(memory / step_bytes(architecture, 1_000_000) * 1e6)
         window_px = most_px
         why = (
             f"stay below {memory / 2**20:g} MB for the network; --memory gives it more"
         )
-        if not on_cpu and _table_px(model) < most_px:
+        if not cpu and _table_px(model) < most_px:
             window_px = _table_px(model)
             why = (
                 f"keep {_TABLE_PER_UM2:g} detection per um2 within the table of "
@@ -186,12 +182,10 @@ class FitPlan:
                 f"analysed in {len(tiles.tiles)} tiles to {why}"
             )
         self.tiles = tiles
-        fill_px = min(_CPU_FILL_PX if on_cpu else _DEVICE_FILL_PX, most_px)
-        call = max(1, min(fill_px // _largest_px(tiles), _MOST_FRAMES))
-        call = self._wanted.batch or call
+        call = self._wanted.batch or call_frames(backend, _largest_px(tiles), most_px)
         if len(tiles.tiles) > 1:
             # Two frames are analysed twice for every hand-over, so it is a long one.
-            self.batch = max(call, _MOST_FRAMES // 2)
+            self.batch = max(call, MOST_FRAMES // 2)
             return TiledLocalizer(model, backend, maps, tiles, max_frames_per_call=call)
         self.batch = call
         stream = StreamLocalizer(model, backend, maps, max_frames_per_call=call)

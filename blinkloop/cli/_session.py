@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import blinkloop
+from blinkloop.cli._call_size import call_frames
 from blinkloop.cli._live_backend import live_backend, live_threads, warm_up
 from blinkloop.cli._options import CameraFlags
 from blinkloop.cli._output import note, warn
@@ -82,7 +83,7 @@ def open_session(
     backend, threshold, threads
         See `StreamLocalizer`.
     localize
-        Makes the localizer; default: a `StreamLocalizer` of whole frames.
+        Makes the localizer; default, and live: a `StreamLocalizer` of whole frames.
     live
         Height and width, px, of the frames of a camera that does not wait. Then
         "auto" goes by single frames of that size, a core is left free unless
@@ -95,6 +96,7 @@ def open_session(
         make_camera_maps,
         read_model,
     )
+    from blinkloop.runtime.heaps import share_heaps
 
     model = read_model(model_path)
     camera = resolve_camera(
@@ -102,14 +104,20 @@ def open_session(
     )
     maps = make_camera_maps(camera.settings)
     if live is not None:
+        share_heaps()
         threads = threads or live_threads()
         if backend == "auto":
             backend = live_backend(model, live, threads)
     loaded = create_backend(backend, model, maps, threshold=threshold, threads=threads)
     if live is not None:
         warm_up(loaded, model, live)
-    make = localize or StreamLocalizer
-    localizer = make(model, loaded, maps)
+        # Frames that wait together are many when the computer is too slow.
+        most = call_frames(loaded, live[0] * live[1])
+        localizer: Localizer = StreamLocalizer(
+            model, loaded, maps, max_frames_per_call=most
+        )
+    else:
+        localizer = (localize or StreamLocalizer)(model, loaded, maps)
     meta = {
         **model_meta(model.card),
         **camera.meta(),

@@ -2,8 +2,8 @@
 
 Design notes: as the other backends, knows nothing of segments, regions or detection
 rows. Only detections are copied, as nobody knows their number before the call: frames
-are read where the caller has them, kept features go back and forth between two buffers,
-what else is small is written to arrays that are handed on.
+are read where the caller has them, kept features stay where they were written (older,
+newer), what else is small is written to arrays that are handed on.
 
 OpenVINO holds plain pointers to arrays, so whatever a request is given must stay
 referenced here until the call is over. And its CPU plugin does not look whether shapes
@@ -39,8 +39,15 @@ from blinkloop.runtime.backends.contract import (
 )
 from blinkloop.runtime.backends.lean_graph import lean_graph
 from blinkloop.runtime.backends.onnxruntime_session import usable_cpus
-from blinkloop.runtime.backends.openvino_graph import fixed, read_channels_last
-from blinkloop.runtime.backends.slices import step_in_slices
+from blinkloop.runtime.backends.openvino_graph import (
+    AFTER,
+    BEFORE,
+    fixed,
+    read_channels_last,
+    single,
+    split_kept,
+)
+from blinkloop.runtime.backends.slices import PIXELS_PER_SLICE, step_in_slices
 from blinkloop.runtime.camera_maps import CameraMaps
 from blinkloop.runtime.model import ModelFile
 from blinkloop.runtime.protocols import BackendOutput
@@ -99,16 +106,18 @@ class OpenVinoBackend:
         self._model, self._precision = model, precision
         self._card = model.card
         self._options = self._compile_options()
-        self._graph, self._channels_last = self._read(with_maps=False)
+        self._graph, self._single, self._channels_last = self._read(with_maps=False)
         self._rows = table_rows([_port(port) for port in self._graph.outputs])
-        self._request = self._compile(self._graph)
+        self._request: Any = self._compile(self._graph)
         self._fixed: tuple[tuple[int, ...], Any] = ((), None)
         self._segments_of_size = Counter[tuple[int, ...]]()
         self._with_maps: Any = None
         value = model.card.detection.threshold if threshold is None else threshold
         self._constants = {"threshold": np.array([value], np.float32)}
         self._starts = {flag: np.array([flag], np.float32) for flag in (False, True)}
+        # Of the two frames before; those of one frame may be both.
         self._features: tuple[_Floats, _Floats] | None = None
+        self._spare: list[_Floats] = []
         self._segment_open = False
         self.set_camera(maps)
 
@@ -133,24 +142,32 @@ class OpenVinoBackend:
         return step_in_slices(self._step, frames, segment_start)
 
     def _step(self, frames: _Floats, segment_start: bool) -> BackendOutput:
-        before, after = self._features_for(frames, segment_start)
+        before = self._features_before(frames, segment_start)
         # Until the step has succeeded there is no segment to continue.
         self._segment_open = False
         frames = np.ascontiguousarray(frames, np.float32)
         outputs = new_outputs(self._rows, *frames.shape)
-        request = self._request_for(frames, before, segment_start)
+        request, written = self._request_for(frames, before[0].shape, segment_start)
+        after = dict(zip(written, self._spares(before, len(written)), strict=True))
         inputs = self._inputs(frames, before, segment_start)
-        given = {**inputs, **outputs, "features_out": after}
-        self._infer(request, given, frames)
+        self._infer(request, {**inputs, **outputs, **after}, frames)
         # OpenVINO writes into what it was given; should it ever not, take its own.
-        for name, array in (*outputs.items(), ("features_out", after)):
-            written = request.get_tensor(name).data
-            if written.ctypes.data != array.ctypes.data:
-                array[...] = written
+        for name, array in (*outputs.items(), *after.items()):
+            got = request.get_tensor(name).data
+            if got.ctypes.data != array.ctypes.data:
+                array[...] = got
         if DETECTIONS not in outputs:  # the graph said how many rows
             table = request.get_tensor(DETECTIONS).data
             outputs[DETECTIONS] = np.array(table, np.float32)
-        self._features = (after, before)
+        newer = after[AFTER[1]]
+        # A frame alone does not repeat what is there; the first is its own previous.
+        older = after.get(AFTER[0], newer if segment_start else before[1])
+        self._spare += [
+            array
+            for array in {id(array): array for array in before}.values()
+            if array is not older
+        ]
+        self._features = (older, newer)
         self._segment_open = True
         return BackendOutput(**outputs)
 
@@ -160,9 +177,9 @@ class OpenVinoBackend:
         Starts from the kept features like `step`, but leaves them as they are. The
         graph with its maps is compiled at the first call.
         """
-        before, _ = self._features_for(frames, segment_start)
+        before = self._features_before(frames, segment_start)
         if self._with_maps is None:
-            graph, _ = self._read(with_maps=True)
+            graph, *_ = self._read(with_maps=True)
             self._with_maps = self._compile(graph)
         frames = np.ascontiguousarray(frames, np.float32)
         request = self._with_maps
@@ -171,9 +188,10 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         """Let go of the features and OpenVINO's memory; `step` is over."""
-        self._graph = self._request = self._with_maps = None
+        self._graph = self._single = self._request = self._with_maps = None
         self._fixed = ((), None)
         self._features = None
+        self._spare = []
         self._segment_open = False
 
     def _compile_options(self) -> dict[str, Any]:
@@ -197,8 +215,12 @@ class OpenVinoBackend:
             "CPU_DENORMALS_OPTIMIZATION": False,
         }
 
-    def _read(self, *, with_maps: bool) -> tuple[Any, bool]:
-        """The file's graph, and whether channels of its kept features come last."""
+    def _read(self, *, with_maps: bool) -> tuple[Any, Any, bool]:
+        """The file's graph for calls of any length and for those of one frame.
+
+        None in place of the latter where there is none; and whether the channels of
+        kept features come last.
+        """
         model, taken_out = self._model, tuple[str, ...]()
         with self._blaming_the_file():
             content = model.path.read_bytes()
@@ -214,7 +236,11 @@ class OpenVinoBackend:
             taken_out=taken_out,
         )
         with self._blaming_the_file():
-            return graph, read_channels_last(graph)
+            alone = None if with_maps else single(graph)
+            channels_last = read_channels_last(graph)
+            if not channels_last:
+                split_kept(graph)
+            return graph, alone if channels_last else None, channels_last
 
     def _compile(self, graph: Any) -> Any:
         with self._blaming_the_file():
@@ -232,13 +258,15 @@ class OpenVinoBackend:
                 f"newer openvino; copy or export it again"
             ) from error
 
-    def _request_for(self, frames: _Floats, features: _Floats, start: bool) -> Any:
-        """What computes such a call: a graph of this size, or the one of any.
+    def _request_for(
+        self, frames: _Floats, features: tuple[int, ...], start: bool
+    ) -> tuple[Any, tuple[str, ...]]:
+        """What computes such a call, and the features that it writes.
 
-        Compiling takes 0.2 s, which nobody has once a camera runs. So it is done for
-        the first call of all; and again when segments of another size have become
-        clearly more (tiles differ in size and take turns). Calls of another length
-        are left to the graph of any size.
+        A graph of this size, or the one of any: compiling takes 0.2 s, which nobody has
+        once a camera runs. So it is done for the first call of all; and again when
+        segments of another size have become clearly more (tiles differ in size and take
+        turns). Calls of another length are left to the graph of any size.
         """
         size, request = self._fixed
         if start:
@@ -248,16 +276,32 @@ class OpenVinoBackend:
                 - self._segments_of_size[size[1:]]
             )
             if request is None or lead >= _CLEARLY_MORE:
-                graph = fixed(self._graph, frames.shape, features.shape)
-                size, request = self._fixed = (frames.shape, self._compile(graph))
-        return request if size == frames.shape else self._request
+                size, request = self._fixed = self._fix(frames.shape, features)
+        if size != frames.shape:
+            if self._request is None:
+                self._request = self._compile(self._graph)
+            return self._request, AFTER
+        return request, AFTER[1:] if self._is_single(size) else AFTER
+
+    def _fix(
+        self, frames: tuple[int, ...], features: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], Any]:
+        """A graph compiled for calls of that size, with the size."""
+        if 2 * frames[1] * frames[2] > PIXELS_PER_SLICE:
+            # All calls are of one frame: let go of what would be used for others.
+            self._fixed, self._request = ((), None), None
+        graph = self._single if self._is_single(frames) else self._graph
+        return frames, self._compile(fixed(graph, frames, features))
+
+    def _is_single(self, frames: tuple[int, ...]) -> bool:
+        return frames[0] == 1 and self._single is not None
 
     def _inputs(
-        self, frames: _Floats, features: _Floats, segment_start: bool
+        self, frames: _Floats, before: tuple[_Floats, _Floats], segment_start: bool
     ) -> dict[str, _Floats]:
         return {
             "frames": frames,
-            "features_in": features,
+            **dict(zip(BEFORE, before, strict=True)),
             "segment_start": self._starts[segment_start],
             **self._constants,
         }
@@ -283,30 +327,35 @@ class OpenVinoBackend:
                 f"a smaller region"
             ) from error
 
-    def _features_for(self, frames: _Floats, start: bool) -> tuple[_Floats, _Floats]:
-        """Features to read and a buffer to write."""
-        if self._request is None:
+    def _features_before(self, frames: _Floats, start: bool) -> tuple[_Floats, _Floats]:
+        """Kept features of the two frames before: older, newer."""
+        if self._graph is None:
             raise ValueError("the backend is closed")
         if frames.ndim != 3 or 0 in frames.shape:
             raise ValueError(f"frames must be (T, H, W) without 0, got {frames.shape}")
         architecture = self._card.architecture
         size = architecture.feature_size(*frames.shape[1:])
         channels = (architecture.kept_channels,)
-        shape = (2, *size, *channels) if self._channels_last else (2, *channels, *size)
-        fits = self._features is not None and self._features[0].shape == shape
-        if start:
-            if not fits:
-                self._features = (
-                    np.zeros(shape, np.float32),
-                    np.zeros(shape, np.float32),
-                )
-        elif not fits or not self._segment_open:
+        shape = (1, *size, *channels) if self._channels_last else (1, *channels, *size)
+        kept = self._features
+        if kept is None or kept[0].shape != shape:
+            if not start:
+                kept = None
+            else:
+                self._spare = []
+                kept = self._features = (np.zeros(shape, np.float32),) * 2
+        if kept is None or not (start or self._segment_open):
             raise ValueError(
                 "no segment of this frame size is open; begin with segment_start=True"
             )
-        if self._features is None:  # for the type: one of the branches has made them
-            raise ValueError("no features")
-        return self._features
+        return kept
+
+    def _spares(self, before: tuple[_Floats, _Floats], count: int) -> list[_Floats]:
+        """Arrays to write features to; not those that are read."""
+        while len(self._spare) < count:
+            self._spare.append(np.zeros_like(before[0]))
+        taken, self._spare = self._spare[:count], self._spare[count:]
+        return taken
 
 
 def _port(port: Any) -> Port:

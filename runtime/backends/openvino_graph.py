@@ -8,6 +8,10 @@ are written for channels that come last; a graph that looks different stays as i
 
 And with sizes that are not known beforehand the plugin turns such features round even
 so, and works out every shape again in each call: `fixed` makes a graph of one size.
+
+Features that are kept come and go one frame at a time (`BEFORE`, `AFTER`), so that a
+camera's frames one by one need no copy of them: `single` gives those of the new frame
+alone, and whoever calls it hands the newer of the two before back as the older one.
 Measured in docs/speed.md.
 
 Design notes: takes and gives OpenVINO's own models (`openvino.Model`); knows the names
@@ -25,9 +29,13 @@ import numpy as np
 
 from blinkloop.extras import require
 
-__all__ = ["fixed", "read_channels_last"]
+__all__ = ["AFTER", "BEFORE", "fixed", "read_channels_last", "single", "split_kept"]
 
 _IN, _OUT = "features_in", "features_out"
+BEFORE = ("features_older", "features_newer")
+"""Ports for the kept features of the two frames before a call, (1, ...) each."""
+AFTER = ("features_older_out", "features_newer_out")
+"""Ports for those to keep; of `single` the second only."""
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
@@ -37,43 +45,96 @@ def read_channels_last(graph: Any) -> bool:
     Parameters
     ----------
     graph
-        An `openvino.Model` of a streaming graph.
+        An `openvino.Model` of a streaming graph, as it is in the file.
 
     Returns
     -------
-    Whether it was done. Its ports `features_in` and `features_out` then are
-    (2, h, w, C) in place of (2, C, h, w).
+    Whether it was done. Its ports then are those of `split_kept`, (1, h, w, C).
     """
     write = _Writer()
     windows = _windows(graph)
     if windows is None:
         return False
-    _write_windows(windows, write)
-    for node in graph.get_ordered_ops():
-        if node.get_type_name() == "GatherElements":
-            _write_cells(node, write)
-    _turn_ports(graph)
+    _write_windows(graph, windows, write)
+    _write_all_cells(graph, write)
     return True
 
 
-def fixed(graph: Any, frames: tuple[int, int, int], features: tuple[int, ...]) -> Any:
+def split_kept(graph: Any) -> None:
+    """Give a graph, in place, a port for each frame whose features it keeps.
+
+    Parameters
+    ----------
+    graph
+        An `openvino.Model` with the ports of the file, (2, C, h, w), which become
+        `BEFORE` and `AFTER`, (1, C, h, w) each.
+    """
+    write = _Writer()
+    kept = next(p for p in graph.get_parameters() if _IN in _names(p))
+    shape = kept.get_output_partial_shape(0)
+    two = [write.port(name, [1, *list(shape)[1:]]) for name in BEFORE]
+    _read_instead(kept, write.ops.concat(two, 0))
+    out = _result(graph)
+    keep = out.input_value(0)
+    rows = [write.rows(keep, write.whole(row)) for row in (0, 1)]
+    keep.set_names(keep.get_names() - {_OUT})
+    _change_ports(graph, kept, two, out, dict(zip(AFTER, rows, strict=True)))
+
+
+def fixed(graph: Any, frames: tuple[int, ...], features: tuple[int, ...]) -> Any:
     """A copy of a graph for calls of one size.
 
     Parameters
     ----------
     graph
-        An `openvino.Model` of a streaming graph.
+        An `openvino.Model` with the ports `BEFORE`.
     frames
         (T, H, W).
     features
-        Shape of the kept features, as the graph's port has them.
+        Shape of the kept features of a frame, as the graph's ports have them.
 
     Returns
     -------
     openvino.Model. Camera maps may still be of any size.
     """
     copy = graph.clone()
-    copy.reshape({"frames": list(frames), _IN: list(features)})
+    copy.reshape({"frames": list(frames), **{name: list(features) for name in BEFORE}})
+    return copy
+
+
+def single(graph: Any) -> Any:
+    """A copy of a graph for calls of one frame that copies no features.
+
+    Parameters
+    ----------
+    graph
+        An `openvino.Model` of a streaming graph, as it is in the file.
+
+    Returns
+    -------
+    openvino.Model or None
+        With the ports `BEFORE` and the second of `AFTER`, (1, h, w, C), for frames of
+        any size (`fixed`); None for a graph that looks different. It does not look at
+        `segment_start`: the one row of a call that starts a segment means nothing.
+    """
+    copy = graph.clone()
+    windows = _windows(copy)
+    if windows is None:
+        return None
+    write, kept = _Writer(), windows.kept
+    two = write.two_before(kept)
+    channels = kept.get_output_partial_shape(0)[1].get_length()
+    grid = write.rows(write.ops.shape_of(two[0], "i64"), write.whole(1, 2))
+    values = [
+        write.shaped(value, -1, channels) for value in (*two, write.last(windows.new))
+    ]
+    triple = write.shaped(write.ops.concat(values, 1), 1, grid, 3 * channels)
+    _replace(windows.triples.output(0), write.first(triple))
+    new = write.shaped(values[2], 1, grid, channels)
+    # Their sizes are still asked for.
+    _read_instead(kept, write.first(write.ops.concat(two, 0)))
+    _change_ports(copy, kept, two, _result(copy), {AFTER[1]: new})
+    _write_all_cells(copy, write)
     return copy
 
 
@@ -82,6 +143,17 @@ class _Writer:
 
     def __init__(self) -> None:
         self.ops = require("openvino.opset13", "The backend openvino", "openvino")
+
+    def port(self, name: str, shape: Any) -> Any:
+        """A parameter."""
+        made = self.ops.parameter(shape, np.float32, name=name)
+        made.output(0).set_names({name})
+        return made
+
+    def two_before(self, kept: Any) -> list[Any]:
+        """Parameters for the features of the two frames before, channels last."""
+        channels = kept.get_output_partial_shape(0)[1].get_length()
+        return [self.port(name, [1, -1, -1, channels]) for name in BEFORE]
 
     def whole(self, *values: int) -> Any:
         """A vector of whole numbers."""
@@ -168,23 +240,27 @@ def _names(node: Any) -> set[str]:
     return names
 
 
-def _write_windows(found: _Windows, write: _Writer) -> None:
+def _write_windows(graph: Any, found: _Windows, write: _Writer) -> None:
     """Features of three frames side by side, and those to keep.
 
     In matrices: what has four axes the plugin would turn round once more.
     """
     ops = write.ops
-    kept = found.kept.output(0)
+    two = write.two_before(found.kept)
     channels = found.kept.get_output_partial_shape(0)[1].get_length()
-    grid = write.rows(ops.shape_of(kept, "i64"), write.whole(2, 3))
+    grid = write.rows(ops.shape_of(two[0], "i64"), write.whole(1, 2))
     length = ops.multiply(
         ops.reduce_prod(grid, write.number(0), keep_dims=True), write.whole(channels)
     )
-    known = ops.concat(
-        [write.shaped(write.last(value), -1, length) for value in (kept, found.new)], 0
-    )
-    keep = write.shaped(write.rows(known, found.keep.input_value(1)), 2, grid, channels)
-    _replace(found.keep.output(0), write.first(keep))
+    values = (*two, write.last(found.new))
+    known = ops.concat([write.shaped(value, -1, length) for value in values], 0)
+    which = found.keep.input_value(1)
+    keep = {
+        name: write.shaped(
+            write.rows(known, write.rows(which, write.whole(row))), 1, grid, channels
+        )
+        for row, name in enumerate(AFTER)
+    }
     rows = write.shaped(found.rows, -1, 3)
     three = []
     for place in range(3):
@@ -192,6 +268,14 @@ def _write_windows(found: _Windows, write: _Writer) -> None:
         three.append(write.shaped(write.rows(known, frames), -1, channels))
     triples = write.shaped(ops.concat(three, 1), -1, grid, 3 * channels)
     _replace(found.triples.output(0), write.first(triples))
+    _read_instead(found.kept, write.first(ops.concat(two, 0)))
+    _change_ports(graph, found.kept, two, _result(graph), keep)
+
+
+def _write_all_cells(graph: Any, write: _Writer) -> None:
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() == "GatherElements":
+            _write_cells(node, write)
 
 
 def _write_cells(node: Any, write: _Writer) -> None:
@@ -224,13 +308,31 @@ def _replace(old: Any, new: Any) -> None:
         port.replace_source_output(new.output(0))
 
 
-def _turn_ports(graph: Any) -> None:
-    """Kept features come and go with their channels last."""
-    openvino = require("openvino", "The backend openvino", "openvino")
-    preprocess = require("openvino.preprocess", "The backend openvino", "openvino")
-    inside, outside = openvino.Layout("NCHW"), openvino.Layout("NHWC")
-    ports = preprocess.PrePostProcessor(graph)
-    for port in (ports.input(_IN), ports.output(_OUT)):
-        port.model().set_layout(inside)
-        port.tensor().set_layout(outside)
-    ports.build()
+def _read_instead(old: Any, new: Any) -> None:
+    """Let everything that reads a parameter read this."""
+    for port in list(old.output(0).get_target_inputs()):
+        port.replace_source_output(new.output(0))
+
+
+def _result(graph: Any) -> Any:
+    """The result `features_out`."""
+    return next(r for r in graph.get_results() if _OUT in _read_names(r))
+
+
+def _read_names(result: Any) -> set[str]:
+    names: set[str] = result.input_value(0).get_names()
+    return names
+
+
+def _change_ports(
+    graph: Any, kept: Any, two: list[Any], out: Any, results: dict[str, Any]
+) -> None:
+    """Ports of one frame each in place of those for both."""
+    write = _Writer()
+    graph.remove_result(out)
+    graph.remove_parameter(kept)
+    graph.add_parameters(two)
+    for name, value in results.items():
+        value.output(0).set_names({name})
+        graph.add_results([write.ops.result(value.output(0))])
+    graph.validate_nodes_and_infer_types()

@@ -285,7 +285,7 @@ def test_catch_up_that_is_interrupted_goes_on_later(
 
     monkeypatch.setattr(StreamLocalizer, "push", held)
     monkeypatch.setattr(_complete, "progress_of", interrupted)
-    monkeypatch.setattr("blinkloop.cli._fit_plan._MOST_FRAMES", 4)
+    monkeypatch.setattr("blinkloop.cli._call_size.MOST_FRAMES", 4)
     out = tmp_path / "out"
     words = ("--frames", 150, "--policy", "every", "-o", out, "--json")
     said = verb("run", "-m", model, *DEMO, *words)
