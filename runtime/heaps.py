@@ -1,4 +1,4 @@
-"""Few heaps for many threads: memory that one thread frees serves the others.
+"""Memory that is free, and who gets it: other threads, or other programs.
 
 The C library of Linux gives threads heaps of their own, up to eight for each core, and
 what lies free in one is not there for the others. A live run has a dozen threads, a
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-__all__ = ["share_heaps"]
+__all__ = ["give_back", "share_heaps"]
 
 _M_ARENA_MAX = -8
 _HEAPS = 2
@@ -24,7 +24,22 @@ def share_heaps() -> bool:
     -------
     Whether the C library knows how: glibc does.
     """
+    return _of_glibc("mallopt", _M_ARENA_MAX, _HEAPS)
+
+
+def give_back() -> bool:
+    """Give the system what is free now; takes some milliseconds.
+
+    Returns
+    -------
+    Whether there was something.
+    """
+    return _of_glibc("malloc_trim", 0)
+
+
+def _of_glibc(name: str, *words: int) -> bool:
+    """Call a function of glibc; whether it is there and says yes."""
     if platform.libc_ver()[0] != "glibc":
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(_M_ARENA_MAX, _HEAPS) == 1
+    function = getattr(ctypes.CDLL(None), name, None)
+    return function is not None and function(*words) == 1

@@ -204,6 +204,7 @@ def run_live(
     """
     from blinkloop.runtime import LiveStore, Pipeline
     from blinkloop.runtime.aside import Aside
+    from blinkloop.runtime.heaps import give_back
     from blinkloop.runtime.sinks import EventLog
     from blinkloop.runtime.steady import steady
 
@@ -236,6 +237,7 @@ def run_live(
     finally:
         # The pipeline closes it too; this is for what fails before the run begins.
         loop.close()
+    give_back()  # what the network needed; tables need memory, too
     warnings = [
         *report.warnings,
         *full_tables(report, session),

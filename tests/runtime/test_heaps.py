@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from blinkloop.runtime.heaps import share_heaps
+from blinkloop.runtime.heaps import give_back, share_heaps
 
 _THREADS = """
 import ctypes, sys, threading
@@ -50,6 +50,31 @@ def test_threads_share_heaps(tmp_path: Path) -> None:
     assert heaps["share"] <= 2 < heaps["own"]
 
 
+_FREED = """
+import numpy as np
+from blinkloop.runtime.heaps import give_back
+
+def held():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+arrays = [np.ones(8000) for _ in range(1000)]  # 64 kB each
+last = np.ones(8000)
+del arrays
+before = held()
+assert give_back()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps are glibc's")
+def test_what_is_free_is_given_back() -> None:
+    words = [sys.executable, "-c", _FREED]
+    said = subprocess.run(words, check=True, timeout=120, capture_output=True)
+    assert int(said.stdout) > 50_000
+
+
 def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not share_heaps()
+    assert not give_back()
