@@ -22,8 +22,8 @@ __all__ = ["PixelTap", "Suitability"]
 
 _FIRST = 100
 _EVERY = 25
-_WAITING, _WAITING_BYTES = 64, 16 << 20
-"""Most frames kept, and their memory: 32 of 512 x 512 px, always at least one."""
+_WAITING, _WAITING_BYTES = 64, 8 << 20
+"""Most frames kept, and their memory: 16 of 512 x 512 px, always at least one."""
 _WINDOW_PX = 1024
 _TOGETHER = 16
 """Frames whose localizations are counted at once: NumPy's calls cost more than rows."""

@@ -76,7 +76,8 @@ HEADER_3D = (
 )
 """ThunderSTORM's header of a 3D table, and `probability`."""
 
-_BLOCK = 100_000
+_BLOCK = 10_000
+"""Rows written at once: as text, some 140 bytes each, they are there several times."""
 _NAMES = {
     "photons": ("intensity [photon]", "intensity [photons]"),
     "background_photons": ("offset [photon]", "offset [photons]"),

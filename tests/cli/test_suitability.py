@@ -86,7 +86,7 @@ class Frames:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "kept"), [(13, 21, 64), (512, 512, 32), (1024, 1030, 8)]
+    ("height", "width", "kept"), [(13, 21, 64), (512, 512, 16), (1024, 1030, 4)]
 )
 def test_pixels_that_wait_take_little_memory(
     height: int, width: int, kept: int
